@@ -1,0 +1,72 @@
+"""Where things are: the manifest, the kernel sources, the cache, the data. Reads the SEGZOO_* variables."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from segzoo.errors import UnavailableError
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def _shipped(name: str) -> Path:
+    """`name` beside the package in a checkout (or editable install), inside the package in a wheel."""
+    for candidate in (_PACKAGE.parent / name, _PACKAGE / "shipped" / name):
+        if candidate.exists() and (candidate.parent != _PACKAGE.parent or (_PACKAGE.parent / "pyproject.toml").exists()):
+            return candidate
+    raise UnavailableError(f"{name} is missing from the installation at {_PACKAGE}; reinstall segzoo")
+
+
+def zoo_file() -> Path:
+    """The built-in manifest, zoo.yaml."""
+    return _shipped("zoo.yaml")
+
+
+def kernel_sources() -> Path:
+    """The folder csrc/ with the C++ sources of the operators."""
+    return _shipped("csrc")
+
+
+def embedded_weights(name: str) -> Path:
+    """A weights file that is part of the package itself."""
+    return _PACKAGE / "weights" / "embedded" / name
+
+
+def user_zoo_files() -> list[Path]:
+    """Manifests that add to the built-in one: SEGZOO_ZOO, separated as in PATH."""
+    return [Path(item) for item in os.environ.get("SEGZOO_ZOO", "").split(os.pathsep) if item]
+
+
+def home() -> Path:
+    """The cache folder: SEGZOO_HOME, else segzoo in the XDG cache folder. Not created here."""
+    if chosen := os.environ.get("SEGZOO_HOME"):
+        return Path(chosen).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "segzoo"
+
+
+def weights_folder() -> Path:
+    """Where downloaded weights are kept."""
+    return home() / "weights"
+
+
+def kernels_folder() -> Path:
+    """Where compiled kernels are kept."""
+    return home() / "kernels"
+
+
+def data_folder() -> Path:
+    """The parent folder of data sets: SEGZOO_DATA, else data in the cache folder."""
+    chosen = os.environ.get("SEGZOO_DATA")
+    return Path(chosen).expanduser() if chosen else home() / "data"
+
+
+def offline() -> bool:
+    """True when SEGZOO_OFFLINE forbids any network access."""
+    return os.environ.get("SEGZOO_OFFLINE", "").lower() not in ("", "0", "false", "no")
+
+
+def kernel_choice() -> str:
+    """SEGZOO_KERNELS: "auto" (default), "native" or "reference"."""
+    return os.environ.get("SEGZOO_KERNELS", "auto").lower()
