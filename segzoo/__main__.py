@@ -1,0 +1,3 @@
+from segzoo.cli.app import main
+
+main()

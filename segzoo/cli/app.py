@@ -1,0 +1,98 @@
+"""The `segzoo` command: the table of its subcommands, the global options and the one place that shows errors."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import Annotated
+
+import typer
+
+from segzoo.cli import zoo
+from segzoo.errors import SegzooError
+
+app = typer.Typer(
+    name="segzoo",
+    help="Published semantic segmentation models: download, evaluate, count, time and train them.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+)
+app.command("list")(zoo.list_models)
+app.command("info")(zoo.info)
+
+# Options that hold for every command; they may stand anywhere on the command line.
+_GLOBAL_FLAGS = {"--debug"}
+_GLOBAL_VALUES = {"--zoo"}
+
+
+@app.callback(invoke_without_command=True)
+def global_options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    zoo_file: Annotated[
+        str | None, typer.Option("--zoo", metavar="FILE", help="Add a manifest of your own to the built-in zoo.")
+    ] = None,
+    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
+) -> None:
+    """Published semantic segmentation models: download, evaluate, count, time and train them."""
+    if version:
+        from segzoo import __version__
+
+        typer.echo(f"segzoo {__version__}")
+        raise typer.Exit
+    if zoo_file:
+        known = os.environ.get("SEGZOO_ZOO")
+        os.environ["SEGZOO_ZOO"] = os.pathsep.join([known, zoo_file] if known else [zoo_file])
+
+
+def main() -> None:
+    """Runs the command line; a SegzooError or a failed system call becomes one line and an exit code."""
+    words = _global_options_first(sys.argv[1:])
+    debug = "--debug" in words
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        app(words, prog_name="segzoo")
+    except SegzooError as error:
+        if debug:
+            raise
+        _fail(str(error), error.exit_code)
+    except BrokenPipeError:
+        # The reader of our output (head, less) has gone; that is no failure of ours.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except OSError as error:
+        if debug or error.strerror is None:
+            raise
+        _fail(f"{error.strerror}: {error.filename}" if error.filename else error.strerror, 1)
+
+
+def _fail(message: str, exit_code: int) -> None:
+    print(f"segzoo: error: {message}", file=sys.stderr)
+    sys.exit(exit_code)
+
+
+def _terminate(signal_number: int, frame: object) -> None:
+    sys.exit(128 + signal_number)
+
+
+def _global_options_first(words: list[str]) -> list[str]:
+    """Moves the global options to the front, where the parser wants them; words after "--" stay."""
+    front, rest = [], []
+    queue = list(words)
+    while queue:
+        word = queue.pop(0)
+        if word == "--":
+            rest += [word, *queue]
+            break
+        if word in _GLOBAL_FLAGS or word.partition("=")[0] in {f"{name}" for name in _GLOBAL_VALUES if "=" in word}:
+            front.append(word)
+        elif word in _GLOBAL_VALUES and queue:
+            front += [word, queue.pop(0)]
+        else:
+            rest.append(word)
+    return front + rest
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+"""Prints results on stdout and words on stderr."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import typer
+
+from segzoo.cli.options import Format
+from segzoo.report.render import render
+from segzoo.results import Run, write_text_atomically
+
+
+def emit(runs: list[Run], *, format: Format = Format.TABLE, json: bool = False, output: Path | None = None) -> None:
+    """Prints the runs in the chosen format and, where asked for, writes them to `output` as JSON.
+
+    One run is written as an object, several as a list.
+    """
+    typer.echo(render(runs, "json" if json else format.value))
+    if output is not None:
+        write_text_atomically(output, render(runs, "json") + "\n")
+
+
+def say(message: str, *, quiet: bool = False) -> None:
+    """A line for the person at the terminal, on stderr."""
+    if not quiet:
+        print(message, file=sys.stderr)
+
+
+def progress(items: Iterable, *, total: int, unit: str, quiet: bool = False) -> Iterable:
+    """`items` behind a progress bar on stderr; the bar shows only on a terminal."""
+    from tqdm import tqdm
+
+    return tqdm(items, total=total, unit=unit, disable=True if quiet else None, file=sys.stderr, leave=False)

@@ -1,0 +1,32 @@
+"""`segzoo list` and `segzoo info`: what the zoo has. No torch."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from segzoo.cli.options import Format, FormatOption, Json, Name, complete_model
+from segzoo.cli.output import emit
+
+
+def list_models(
+    patterns: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME...]", help="Models; globs such as 'nat-*' work.", autocompletion=complete_model),
+    ] = None,
+    format: FormatOption = Format.TABLE,
+    json: Json = False,
+) -> None:
+    """List the models of the zoo with their published figures."""
+    from segzoo.registry import select
+    from segzoo.zoo.describe import published_run
+
+    emit([published_run(name) for name in select(patterns or ["*"])], format=format, json=json)
+
+
+def info(name: Name, json: Json = False) -> None:
+    """Show all that is known about one model: architecture, weights, protocol, recipe, sources."""
+    from segzoo.zoo.describe import as_json, as_text
+
+    typer.echo(as_json(name) if json else as_text(name))

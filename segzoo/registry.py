@@ -1,0 +1,113 @@
+"""Names -> entries -> models. Listing needs no torch; building does."""
+
+from __future__ import annotations
+
+import fnmatch
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from segzoo.errors import UsageError, suggestion
+from segzoo.protocol import Protocol
+from segzoo.zoo.manifest import load_manifest
+from segzoo.zoo.schema import Dataset, Model
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def names(pattern: str = "*") -> list[str]:
+    """The names of the zoo that match a glob such as "nat-*", in the manifest's order."""
+    return [name for name in load_manifest().models if fnmatch.fnmatchcase(name, pattern)]
+
+
+list_models = names
+
+
+def entry(name: str) -> Model:
+    """The manifest's entry of a model.
+
+    Raises:
+        UsageError: no such model; the message suggests near names.
+    """
+    models = load_manifest().models
+    if name not in models:
+        raise UsageError(f"unknown model {name!r}{suggestion(name, models)} (see `segzoo list`)")
+    return models[name]
+
+
+def select(patterns: list[str]) -> list[str]:
+    """The names for words that may be globs, without repeats, in the order given.
+
+    Raises:
+        UsageError: a word that matches nothing.
+    """
+    chosen: dict[str, None] = {}
+    for pattern in patterns:
+        matches = names(pattern)
+        if not matches:
+            entry(pattern)
+        chosen.update(dict.fromkeys(matches))
+    return list(chosen)
+
+
+def dataset_entry(name: str) -> Dataset:
+    """The manifest's entry of a data set.
+
+    Raises:
+        UsageError: no such data set.
+    """
+    datasets = load_manifest().datasets
+    if name not in datasets:
+        raise UsageError(f"unknown data set {name!r}{suggestion(name, datasets)}")
+    return datasets[name]
+
+
+def get_protocol(name: str) -> Protocol:
+    """The test protocol of this name, or the one of the model of this name.
+
+    Raises:
+        UsageError: neither a protocol nor a model.
+    """
+    manifest = load_manifest()
+    if name in manifest.models:
+        name = manifest.models[name].protocol
+    if name not in manifest.protocols:
+        raise UsageError(f"unknown protocol {name!r}{suggestion(name, manifest.protocols)}")
+    return manifest.protocols[name]
+
+
+def create_model(
+    name: str,
+    *,
+    pretrained: bool = False,
+    checkpoint: str | Path | None = None,
+    num_classes: int | None = None,
+    device: str = "cpu",
+) -> nn.Module:
+    """A model of the zoo in evaluation mode: image [B, 3, H, W] float, normalised -> logits [B, C, h, w].
+
+    Args:
+        name: a name of the zoo.
+        pretrained: load the published weights, downloading them first where needed.
+        checkpoint: load this file instead.
+        num_classes: another number of classes than the entry's.
+        device: where the model's tensors are made, "meta" included.
+
+    Raises:
+        UsageError: unknown name, or `pretrained` for an entry without weights.
+        IntegrityError: weights that are unsafe, corrupt or do not fit.
+        NetworkError: no mirror answered.
+    """
+    from segzoo.models.segmentor import build_segmentor
+
+    model_entry = entry(name)
+    model = build_segmentor(model_entry.architecture, num_classes or model_entry.num_classes, device=device)
+    if checkpoint is None and pretrained:
+        from segzoo.weights.download import fetch
+
+        checkpoint = fetch(name, model_entry)
+    if checkpoint is not None:
+        from segzoo.weights.load import load_weights
+
+        load_weights(model, Path(checkpoint), name=name)
+    return model.eval()

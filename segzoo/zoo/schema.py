@@ -1,0 +1,187 @@
+"""The types of zoo.yaml: what an entry may say. Plain data, validated by msgspec; no torch."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from segzoo.protocol import Protocol
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What all entries share: unknown fields are an error, values never change."""
+
+
+class LabelPolicy(Entry):
+    """How the values of a label file become class indices 0..num_classes-1.
+
+    Attributes:
+        first: file value of class 0; file value `first + i` is class i. Not used where `mapping` is given.
+        ignore: file values that take no part in training and evaluation.
+        mapping: file value -> class index, for data sets without a constant offset.
+    """
+
+    first: int = 0
+    ignore: list[int] = [255]
+    mapping: dict[int, int] | None = None
+
+
+class Split(Entry):
+    """Folders of one split below the data set's root; `names` is a file with one stem a line."""
+
+    images: str
+    labels: str | None = None
+    names: str | None = None
+
+
+class Dataset(Entry):
+    """A data set: where its files lie, its classes and its label policy.
+
+    Attributes:
+        layout: "folders" pairs images and labels by stem; "scenes" is drawn by segzoo itself.
+        root: folder below the data folder (or --data-root itself, when that holds the split's folders).
+        image_suffixes: file endings that count as images.
+        label_suffix: what follows the image's stem in the label's file name.
+        palette: one RGB colour a class.
+    """
+
+    layout: Literal["folders", "scenes"] = "folders"
+    root: str | None = None
+    splits: dict[str, Split] = {}
+    image_suffixes: list[str] = [".jpg", ".jpeg", ".png"]
+    label_suffix: str = ".png"
+    labels: LabelPolicy = LabelPolicy()
+    classes: list[str]
+    palette: list[tuple[int, int, int]] | None = None
+    licence: str | None = None
+    source: str | None = None
+
+
+class Weights(Entry):
+    """One file of weights and all the places it can be had from.
+
+    Attributes:
+        url: mirrors in the order to try them; "embedded:NAME" is a file of the package.
+        sha256: the whole hash or its first hex digits, where one is published.
+        part: "model" is a trained segmentor, "backbone" a pretrained backbone to start training from.
+    """
+
+    url: list[str]
+    sha256: str | None = None
+    bytes: int | None = None
+    layout: str = "native"
+    part: Literal["model", "backbone"] = "model"
+
+
+class Count(Entry):
+    """A published count of operations at a stated input shape (height, width).
+
+    Attributes:
+        unit: "macs" (one multiply-add counts 1) or "flops" (it counts 2), whatever the source calls it.
+        rule: the counting rule that reproduces it, a name known to segzoo/profiling.
+    """
+
+    value: float
+    shape: tuple[int, int]
+    rule: str = "fvcore"
+    unit: Literal["macs", "flops"] = "macs"
+
+
+class Latency(Entry):
+    """A published latency with the device and the part of the model it was measured on."""
+
+    value_ms: float
+    device: str
+    scope: str
+
+
+class Published(Entry):
+    """The figures of the authors, as printed, with their source.
+
+    Attributes:
+        params: number of parameters.
+        miou: single-scale mean IoU in percent.
+        miou_ms: multi-scale and flip mean IoU in percent.
+        tolerance: largest difference in mIoU points that `--check` accepts.
+    """
+
+    params: float | None = None
+    operations: Count | None = None
+    miou: float | None = None
+    miou_ms: float | None = None
+    latency: Latency | None = None
+    tolerance: float = 0.1
+    source: str
+
+
+class Recipe(Entry):
+    """How a model was trained; the fields follow the published configs.
+
+    Attributes:
+        lr: base learning rate for the whole batch.
+        paramwise: substring of a parameter's name -> {"lr_mult", "decay_mult"}.
+        schedule: {"policy": "poly", "power": ..., "min_lr": ...} and the like, per iteration.
+        crop: training crop (height, width) in pixels.
+        scale: limits (long, short) in pixels of the keep-ratio resize before `scale_range` is drawn.
+        losses: weight of each output's loss.
+    """
+
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    lr: float
+    betas: tuple[float, float] | None = None
+    momentum: float | None = None
+    weight_decay: float = 0.0
+    paramwise: dict[str, dict[str, float]] = {}
+    schedule: dict[str, Any] = {}
+    warmup: dict[str, Any] = {}
+    iterations: int
+    batch_size: int
+    crop: tuple[int, int]
+    scale: tuple[int, int] | None = None
+    scale_range: tuple[float, float] = (0.5, 2.0)
+    category_max_ratio: float | None = 0.75
+    flip: float = 0.5
+    photometric: bool = True
+    losses: dict[str, float] = {"logits": 1.0}
+    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+    sync_batch_norm: bool = False
+    source: str | None = None
+
+
+class Architecture(Entry):
+    """The parts of a model; each `type` is a file under segzoo/models."""
+
+    backbone: dict[str, Any]
+    neck: dict[str, Any] | None = None
+    head: dict[str, Any] | None = None
+    auxiliary_head: dict[str, Any] | None = None
+
+
+class Model(Entry):
+    """One row of the zoo.
+
+    Attributes:
+        recipe: name of the training recipe.
+        weights: absent means architecture only.
+        notes: what a user should know about this row.
+    """
+
+    architecture: Architecture
+    dataset: str
+    num_classes: int
+    protocol: str
+    recipe: str | None = None
+    weights: list[Weights] = []
+    published: Published | None = None
+    licence: str | None = None
+    notes: list[str] = []
+
+
+class Manifest(Entry):
+    """zoo.yaml and the user's manifests, merged."""
+
+    datasets: dict[str, Dataset] = {}
+    protocols: dict[str, Protocol] = {}
+    recipes: dict[str, Recipe] = {}
+    models: dict[str, Model] = {}
