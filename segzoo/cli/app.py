@@ -85,7 +85,7 @@ def _global_options_first(words: list[str]) -> list[str]:
         if word == "--":
             rest += [word, *queue]
             break
-        if word in _GLOBAL_FLAGS or word.partition("=")[0] in {f"{name}" for name in _GLOBAL_VALUES if "=" in word}:
+        if word in _GLOBAL_FLAGS or ("=" in word and word.partition("=")[0] in _GLOBAL_VALUES):
             front.append(word)
         elif word in _GLOBAL_VALUES and queue:
             front += [word, queue.pop(0)]

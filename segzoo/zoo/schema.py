@@ -23,7 +23,7 @@ class LabelPolicy(Entry):
     """
 
     first: int = 0
-    ignore: list[int] = [255]
+    ignore: tuple[int, ...] = (255,)
     mapping: dict[int, int] | None = None
 
 
@@ -49,7 +49,7 @@ class Dataset(Entry):
     layout: Literal["folders", "scenes"] = "folders"
     root: str | None = None
     splits: dict[str, Split] = {}
-    image_suffixes: list[str] = [".jpg", ".jpeg", ".png"]
+    image_suffixes: tuple[str, ...] = (".jpg", ".jpeg", ".png")
     label_suffix: str = ".png"
     labels: LabelPolicy = LabelPolicy()
     classes: list[str]
@@ -143,7 +143,7 @@ class Recipe(Entry):
     category_max_ratio: float | None = 0.75
     flip: float = 0.5
     photometric: bool = True
-    losses: dict[str, float] = {"logits": 1.0}
+    losses: dict[str, float] = msgspec.field(default_factory=lambda: {"logits": 1.0})
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
     sync_batch_norm: bool = False
     source: str | None = None
