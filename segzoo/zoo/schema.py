@@ -9,11 +9,11 @@ import msgspec
 from segzoo.protocol import Protocol
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Entry(msgspec.Struct, frozen=True):
     """What all entries share: unknown fields are an error, values never change."""
 
 
-class LabelPolicy(Entry):
+class LabelPolicy(Entry, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the values of a label file become class indices 0..num_classes-1.
 
     Attributes:
@@ -27,7 +27,7 @@ class LabelPolicy(Entry):
     mapping: dict[int, int] | None = None
 
 
-class Split(Entry):
+class Split(Entry, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Folders of one split below the data set's root; `names` is a file with one stem a line."""
 
     images: str
@@ -35,7 +35,7 @@ class Split(Entry):
     names: str | None = None
 
 
-class Dataset(Entry):
+class Dataset(Entry, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A data set: where its files lie, its classes and its label policy.
 
     Attributes:
@@ -58,7 +58,7 @@ class Dataset(Entry):
     source: str | None = None
 
 
-class Weights(Entry):
+class Weights(Entry, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One file of weights and all the places it can be had from.
 
     Attributes:
@@ -74,7 +74,7 @@ class Weights(Entry):
     part: Literal["model", "backbone"] = "model"
 
 
-class Count(Entry):
+class Count(Entry, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A published count of operations at a stated input shape (height, width).
 
     Attributes:
@@ -88,7 +88,7 @@ class Count(Entry):
     unit: Literal["macs", "flops"] = "macs"
 
 
-class Latency(Entry):
+class Latency(Entry, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A published latency with the device and the part of the model it was measured on."""
 
     value_ms: float
@@ -96,7 +96,7 @@ class Latency(Entry):
     scope: str
 
 
-class Published(Entry):
+class Published(Entry, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The figures of the authors, as printed, with their source.
 
     Attributes:
@@ -115,7 +115,7 @@ class Published(Entry):
     source: str
 
 
-class Recipe(Entry):
+class Recipe(Entry, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a model was trained; the fields follow the published configs.
 
     Attributes:
@@ -149,7 +149,7 @@ class Recipe(Entry):
     source: str | None = None
 
 
-class Architecture(Entry):
+class Architecture(Entry, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The parts of a model; each `type` is a file under segzoo/models."""
 
     backbone: dict[str, Any]
@@ -158,7 +158,7 @@ class Architecture(Entry):
     auxiliary_head: dict[str, Any] | None = None
 
 
-class Model(Entry):
+class Model(Entry, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One row of the zoo.
 
     Attributes:
@@ -178,7 +178,7 @@ class Model(Entry):
     notes: list[str] = []
 
 
-class Manifest(Entry):
+class Manifest(Entry, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """zoo.yaml and the user's manifests, merged."""
 
     datasets: dict[str, Dataset] = {}
