@@ -12,8 +12,10 @@ _PACKAGE = Path(__file__).resolve().parent
 
 def _shipped(name: str) -> Path:
     """`name` beside the package in a checkout (or editable install), inside the package in a wheel."""
-    for candidate in (_PACKAGE.parent / name, _PACKAGE / "shipped" / name):
-        if candidate.exists() and (candidate.parent != _PACKAGE.parent or (_PACKAGE.parent / "pyproject.toml").exists()):
+    checkout = _PACKAGE.parent
+    candidates = [checkout / name] if (checkout / "pyproject.toml").exists() else []
+    for candidate in (*candidates, _PACKAGE / "shipped" / name):
+        if candidate.exists():
             return candidate
     raise UnavailableError(f"{name} is missing from the installation at {_PACKAGE}; reinstall segzoo")
 

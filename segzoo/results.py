@@ -98,9 +98,7 @@ def read_run(path: Path) -> Run:
     if not isinstance(raw, dict) or "command" not in raw:
         raise IntegrityError(f"{path} is not a segzoo record: no 'command' in it")
     if raw.get("schema", 0) > SCHEMA:
-        raise IntegrityError(
-            f"{path} has schema {raw['schema']}, this segzoo reads up to {SCHEMA}; update segzoo"
-        )
+        raise IntegrityError(f"{path} has schema {raw['schema']}, this segzoo reads up to {SCHEMA}; update segzoo")
     try:
         return msgspec.convert(raw, Run)
     except msgspec.ValidationError as error:

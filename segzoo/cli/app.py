@@ -31,7 +31,8 @@ _GLOBAL_VALUES = {"--zoo"}
 def global_options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     zoo_file: Annotated[
-        str | None, typer.Option("--zoo", metavar="FILE", help="Add a manifest of your own to the built-in zoo.")
+        str | None,
+        typer.Option("--zoo", metavar="FILE", help="Add a manifest of your own to the built-in zoo."),
     ] = None,
     version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
 ) -> None:

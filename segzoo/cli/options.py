@@ -49,7 +49,9 @@ Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N o
 DtypeOption = Annotated[Dtype, typer.Option("--dtype", help="Number format of the model's arithmetic.")]
 Shape = Annotated[str, typer.Option("--shape", metavar="HxW", help="Input height and width in pixels.")]
 BatchSize = Annotated[int, typer.Option("--batch-size", "-b", min=1, help="Images in one batch.")]
-Workers = Annotated[int, typer.Option("--workers", "-j", min=0, help="Processes that read images; 0 reads in this one.")]
+Workers = Annotated[
+    int, typer.Option("--workers", "-j", min=0, help="Processes that read images; 0 reads in this one.")
+]
 DataRoot = Annotated[
     Path | None, typer.Option("--data-root", help="Folder of the data set (default: below SEGZOO_DATA).")
 ]
@@ -57,7 +59,8 @@ Checkpoint = Annotated[
     Path | None, typer.Option("--checkpoint", help="Weights file to use in place of the published one.")
 ]
 Limit = Annotated[
-    int | None, typer.Option("--limit", min=1, metavar="N", help="Only the first N images; marks the result partial.")
+    int | None,
+    typer.Option("--limit", min=1, metavar="N", help="Only the first N images; marks the result partial."),
 ]
 Offline = Annotated[bool, typer.Option("--offline", help="Never use the network.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No words on stderr but errors.")]

@@ -5,6 +5,8 @@ Letters: B batch, C channels, H height, W width, N heads, D channels of a head.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -132,6 +134,15 @@ class NeighborhoodBlock(nn.Module):
         return tokens + self.drop_path(branch if self.gamma2 is None else self.gamma2 * branch)
 
 
+class NeighborhoodStage(nn.Module):
+    """Blocks one after the other and, but for the last stage, `downsample` to the next one's size and width."""
+
+    def __init__(self, blocks: list[NeighborhoodBlock], downsample: nn.Module | None) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(*blocks)
+        self.downsample = downsample
+
+
 def neighborhood_stages(
     embed_dim: int,
     depths: list[int],
@@ -142,29 +153,53 @@ def neighborhood_stages(
     drop_path_rate: float,
     dilations: list[list[int]] | None,
     layer_scale: float | None,
-) -> list[nn.ModuleList]:
-    """The blocks of each stage; stage i has width embed_dim * 2**i, drop path rises linearly over all blocks."""
+    downsampler: Callable[[int], nn.Module],
+) -> nn.ModuleList:
+    """The stages; stage i has width embed_dim * 2**i, and drop path rises linearly over all blocks.
+
+    Args:
+        dilations: one number for each block of each stage; None is 1 everywhere.
+        downsampler: makes the module from one stage to the next, given the width before it.
+
+    Raises:
+        ValueError: `dilations` that do not match `depths`.
+    """
     if dilations is not None and [len(stage) for stage in dilations] != list(depths):
         raise ValueError(f"dilations {dilations} do not have one number for each block of depths {depths}")
     rates = torch.linspace(0, drop_path_rate, sum(depths), device="cpu").tolist()
     stages = []
     for index, depth in enumerate(depths):
+        width = embed_dim * 2**index
         first = sum(depths[:index])
-        stages.append(
-            nn.ModuleList(
-                NeighborhoodBlock(
-                    embed_dim * 2**index,
-                    num_heads[index],
-                    kernel_size=kernel_size,
-                    dilation=dilations[index][block] if dilations else 1,
-                    mlp_ratio=mlp_ratio,
-                    drop_path=rates[first + block],
-                    layer_scale=layer_scale,
-                )
-                for block in range(depth)
+        blocks = [
+            NeighborhoodBlock(
+                width,
+                num_heads[index],
+                kernel_size=kernel_size,
+                dilation=dilations[index][block] if dilations else 1,
+                mlp_ratio=mlp_ratio,
+                drop_path=rates[first + block],
+                layer_scale=layer_scale,
             )
-        )
-    return stages
+            for block in range(depth)
+        ]
+        stages.append(NeighborhoodStage(blocks, downsampler(width) if index < len(depths) - 1 else None))
+    return nn.ModuleList(stages)
+
+
+def run_stages(stages: nn.ModuleList, norms: list[nn.Module], tokens: Tensor) -> list[Tensor]:
+    """Runs [B, H, W, C] tokens through the stages; each stage's normalised output as [B, C_i, H_i, W_i].
+
+    The tensor that goes on to the next stage is the one before the norm.
+    """
+    outputs = []
+    for stage, norm in zip(stages, norms, strict=True):
+        assert isinstance(stage, NeighborhoodStage)
+        tokens = stage.blocks(tokens)
+        outputs.append(norm(tokens).permute(0, 3, 1, 2))
+        if stage.downsample is not None:
+            tokens = stage.downsample(tokens)
+    return outputs
 
 
 def init_transformer(module: nn.Module) -> None:
@@ -173,6 +208,13 @@ def init_transformer(module: nn.Module) -> None:
         nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
+
+
+def init_classifier(conv: nn.Conv2d) -> None:
+    """Normal (std 0.01) weights and zero biases, the usual start of a segmentation head's last layer."""
+    nn.init.normal_(conv.weight, std=0.01)
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
 
 
 def resize(features: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:

@@ -64,9 +64,7 @@ class Segmentor(nn.Module):
         return features if self.neck is None else self.neck(features)
 
 
-def build_segmentor(
-    architecture: Architecture, num_classes: int, *, device: str | torch.device = "cpu"
-) -> nn.Module:
+def build_segmentor(architecture: Architecture, num_classes: int, *, device: str | torch.device = "cpu") -> nn.Module:
     """The model that a manifest's architecture describes, with fresh weights on `device`, in training mode.
 
     Raises:

@@ -47,17 +47,27 @@ def billions(value: Any) -> str:
     return f"{value / 1e9:.1f} G"
 
 
+def printed_millions(value: Any) -> str:
+    """Writes a published count in millions, with the digits it was printed with."""
+    return f"{value / 1e6:g} M"
+
+
+def printed_billions(value: Any) -> str:
+    """Writes a published count in units of 10^9, with the digits it was printed with."""
+    return f"{value / 1e9:g} G"
+
+
 NAME = Column("model", model_name)
 
 COLUMNS: dict[str, list[Column]] = {
     "list": [
         NAME,
         Column("data set", condition("dataset")),
-        Column("params", metric("params_published"), millions),
-        Column("MACs", metric("macs_published"), billions),
+        Column("params", metric("params_published"), printed_millions),
+        Column("MACs", metric("macs_published"), printed_billions),
         Column("at", condition("macs_shape")),
-        Column("mIoU", metric("miou_percent_published"), decimals(2)),
-        Column("mIoU ms+flip", metric("miou_ms_percent_published"), decimals(2)),
+        Column("mIoU", metric("miou_percent_published"), "{:g}".format),
+        Column("mIoU ms+flip", metric("miou_ms_percent_published"), "{:g}".format),
         Column("weights", condition("weights")),
     ],
 }

@@ -33,7 +33,10 @@ def render(runs: list[Run], format: str = "table") -> str:
     style = "github" if format == "md" else "simple"
     numeric = ["right" if _is_numeric(runs, column) else "left" for column in columns]
     table = tabulate(
-        rows, [column.heading for column in columns], tablefmt=style, colalign=numeric if rows else None,
+        rows,
+        [column.heading for column in columns],
+        tablefmt=style,
+        colalign=numeric if rows else None,
         disable_numparse=True,
     )
     return "\n".join([table, *_footnotes(runs)])

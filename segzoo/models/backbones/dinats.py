@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segzoo.models.layers import init_transformer, neighborhood_stages
+from segzoo.models.layers import init_transformer, neighborhood_stages, run_stages
 
 PATCH = 4
 
@@ -48,15 +48,6 @@ class PatchMerging(nn.Module):
         return self.reduction(self.norm(torch.cat(quarters, dim=-1)))
 
 
-class Layer(nn.Module):
-    """One stage: its blocks and, but for the last, the merging that follows."""
-
-    def __init__(self, blocks: nn.ModuleList, downsample: nn.Module | None) -> None:
-        super().__init__()
-        self.blocks = blocks
-        self.downsample = downsample
-
-
 class DilatedNeighborhoodTransformer(nn.Module):
     """DiNATs: four stages at strides 4, 8, 16, 32, each output through a LayerNorm of its own.
 
@@ -78,7 +69,7 @@ class DilatedNeighborhoodTransformer(nn.Module):
         super().__init__()
         self.out_channels = [embed_dim * 2**index for index in range(len(depths))]
         self.patch_embed = PatchEmbed(embed_dim)
-        stages = neighborhood_stages(
+        self.layers = neighborhood_stages(
             embed_dim,
             depths,
             num_heads,
@@ -87,11 +78,7 @@ class DilatedNeighborhoodTransformer(nn.Module):
             drop_path_rate=drop_path_rate,
             dilations=dilations,
             layer_scale=None,
-        )
-        last = len(stages) - 1
-        self.layers = nn.ModuleList(
-            Layer(blocks, PatchMerging(self.out_channels[index]) if index < last else None)
-            for index, blocks in enumerate(stages)
+            downsampler=PatchMerging,
         )
         for index, channels in enumerate(self.out_channels):
             self.add_module(f"norm{index}", nn.LayerNorm(channels))
@@ -99,15 +86,8 @@ class DilatedNeighborhoodTransformer(nn.Module):
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """[B, 3, H, W] -> four maps [B, out_channels[i], ~H / 2**(i+2), ~W / 2**(i+2)]."""
-        tokens = self.patch_embed(image)
-        outputs = []
-        for index, layer in enumerate(self.layers):
-            for block in layer.blocks:
-                tokens = block(tokens)
-            outputs.append(getattr(self, f"norm{index}")(tokens).permute(0, 3, 1, 2))
-            if layer.downsample is not None:
-                tokens = layer.downsample(tokens)
-        return outputs
+        norms = [getattr(self, f"norm{index}") for index in range(len(self.layers))]
+        return run_stages(self.layers, norms, self.patch_embed(image))
 
 
 build = DilatedNeighborhoodTransformer

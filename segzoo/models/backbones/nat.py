@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from segzoo.models.layers import init_transformer, neighborhood_stages
+from segzoo.models.layers import init_transformer, neighborhood_stages, run_stages
 
 
 class ConvTokenizer(nn.Module):
@@ -42,15 +42,6 @@ class ConvDownsampler(nn.Module):
         return self.norm(self.reduction(tokens.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
 
 
-class Level(nn.Module):
-    """One stage: its blocks and, but for the last, the way down to the next."""
-
-    def __init__(self, blocks: nn.ModuleList, downsample: nn.Module | None) -> None:
-        super().__init__()
-        self.blocks = blocks
-        self.downsample = downsample
-
-
 class NeighborhoodAttentionTransformer(nn.Module):
     """NAT / DiNAT: four stages at strides 4, 8, 16, 32, each output through a LayerNorm of its own.
 
@@ -73,7 +64,7 @@ class NeighborhoodAttentionTransformer(nn.Module):
         super().__init__()
         self.out_channels = [embed_dim * 2**index for index in range(len(depths))]
         self.patch_embed = ConvTokenizer(embed_dim)
-        stages = neighborhood_stages(
+        self.levels = neighborhood_stages(
             embed_dim,
             depths,
             num_heads,
@@ -82,11 +73,7 @@ class NeighborhoodAttentionTransformer(nn.Module):
             drop_path_rate=drop_path_rate,
             dilations=dilations,
             layer_scale=layer_scale,
-        )
-        last = len(stages) - 1
-        self.levels = nn.ModuleList(
-            Level(blocks, ConvDownsampler(self.out_channels[index]) if index < last else None)
-            for index, blocks in enumerate(stages)
+            downsampler=ConvDownsampler,
         )
         for index, channels in enumerate(self.out_channels):
             self.add_module(f"norm{index}", nn.LayerNorm(channels))
@@ -94,15 +81,8 @@ class NeighborhoodAttentionTransformer(nn.Module):
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """[B, 3, H, W] -> four maps [B, out_channels[i], ~H / 2**(i+2), ~W / 2**(i+2)]."""
-        tokens = self.patch_embed(image)
-        outputs = []
-        for index, level in enumerate(self.levels):
-            for block in level.blocks:
-                tokens = block(tokens)
-            outputs.append(getattr(self, f"norm{index}")(tokens).permute(0, 3, 1, 2))
-            if level.downsample is not None:
-                tokens = level.downsample(tokens)
-        return outputs
+        norms = [getattr(self, f"norm{index}") for index in range(len(self.levels))]
+        return run_stages(self.levels, norms, self.patch_embed(image))
 
 
 build = NeighborhoodAttentionTransformer

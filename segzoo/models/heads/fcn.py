@@ -7,9 +7,11 @@ Letters: B batch, C channels, K classes, H height, W width.
 
 from __future__ import annotations
 
+import itertools
+
 from torch import Tensor, nn
 
-from segzoo.models.layers import ConvNormAct
+from segzoo.models.layers import ConvNormAct, init_classifier
 
 
 class FCNHead(nn.Module):
@@ -40,10 +42,9 @@ class FCNHead(nn.Module):
         self.dropout = nn.Dropout2d(dropout)
         widths = [in_channels[in_index]] + [channels] * num_convs
         self.convs = nn.Sequential(
-            *(ConvNormAct(before, after, 3, padding=1) for before, after in zip(widths, widths[1:], strict=False))
+            *(ConvNormAct(before, after, 3, padding=1) for before, after in itertools.pairwise(widths))
         )
-        nn.init.normal_(self.conv_seg.weight, std=0.01)
-        nn.init.zeros_(self.conv_seg.bias)
+        init_classifier(self.conv_seg)
 
     def forward(self, features: list[Tensor]) -> Tensor:
         """[B, C_i, H_i, W_i] for each map -> [B, K, H_in_index, W_in_index]."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from segzoo.models.layers import ConvNormAct, resize
+from segzoo.models.layers import ConvNormAct, init_classifier, resize
 
 
 class UPerNetHead(nn.Module):
@@ -44,8 +44,7 @@ class UPerNetHead(nn.Module):
         self.lateral_convs = nn.ModuleList(ConvNormAct(width, channels, 1) for width in shallow)
         self.fpn_convs = nn.ModuleList(ConvNormAct(channels, channels, 3, padding=1) for _ in shallow)
         self.fpn_bottleneck = ConvNormAct(len(in_channels) * channels, channels, 3, padding=1)
-        nn.init.normal_(self.conv_seg.weight, std=0.01)
-        nn.init.zeros_(self.conv_seg.bias)
+        init_classifier(self.conv_seg)
 
     def forward(self, features: list[Tensor]) -> Tensor:
         """[B, C_i, H_i, W_i] for each map -> [B, K, H_0, W_0]."""
