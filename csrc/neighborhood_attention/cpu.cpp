@@ -1,0 +1,347 @@
+// The CPU kernels of segzoo::neighborhood_attention_2d, registered through PyTorch's stable ABI.
+//
+// Here: reading tensors, planning tiles and bands, choosing the processor variant, threads. The
+// arithmetic is in cpu_variant.cpp. PyTorch's own thread pool is used, so torch.set_num_threads holds.
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/ScalarType.h>
+#include <torch/headeronly/util/Exception.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "problem.h"
+#include "window.h"
+
+namespace {
+
+using segzoo::Problem;
+using segzoo::Tile;
+using segzoo::Tokens;
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+// Fewer pieces than this leave cores idle, more only repeat the rows that bands share.
+constexpr long kEnoughUnits = 64;
+constexpr long kLeastBandRows = 8;
+
+// The best variant this processor runs. SEGZOO_CPU_VARIANT names a lesser one, for tests.
+const segzoo::Variants& variants() {
+  static const segzoo::Variants* chosen = [] {
+    std::vector<const segzoo::Variants*> usable = {&segzoo::portable_variants()};
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    if (avx2) usable.push_back(&segzoo::avx2_variants());
+    if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw")) {
+      usable.push_back(&segzoo::avx512_variants());
+    }
+#endif
+    const char* wanted = std::getenv("SEGZOO_CPU_VARIANT");
+    for (const auto* candidate : usable) {
+      if (wanted && std::strcmp(wanted, candidate->name) == 0) return candidate;
+    }
+    return usable.back();
+  }();
+  return *chosen;
+}
+
+template <typename Real>
+const segzoo::Variant<Real>& variant() {
+  if constexpr (std::is_same_v<Real, float>) return variants().single;
+  else return variants().twice;
+}
+
+Tokens tokens(const Tensor& tensor) {
+  return {tensor.const_data_ptr(), tensor.stride(0), tensor.stride(1),
+          tensor.stride(2),        tensor.stride(3), tensor.stride(4)};
+}
+
+// Memory on a cache line, freed at the end of the scope.
+template <typename Real>
+class Memory {
+ public:
+  explicit Memory(long count) {
+    const size_t bytes = (static_cast<size_t>(count) * sizeof(Real) + 127) / 64 * 64;
+    pointer_ = static_cast<Real*>(std::aligned_alloc(64, bytes));
+    STD_TORCH_CHECK(pointer_, "neighborhood attention: out of memory for ", bytes, " bytes of scratch");
+  }
+  ~Memory() { std::free(pointer_); }
+  Memory(const Memory&) = delete;
+  Memory& operator=(const Memory&) = delete;
+  Real* get() const { return pointer_; }
+
+ private:
+  Real* pointer_;
+};
+
+// Places and tiles of the columns. Short residue classes share a vector, whole classes to a tile.
+struct Columns {
+  std::vector<int> column_of_place;
+  std::vector<Tile> tiles;
+
+  Columns(long width, long kernel, long dilation, long lanes) {
+    for (long residue = 0; residue < dilation; ++residue) {
+      for (long column = residue; column < width; column += dilation) {
+        column_of_place.push_back(static_cast<int>(column));
+      }
+    }
+    long open = 0;  // lanes still free in the last tile
+    for (long residue = 0, first = 0; residue < dilation; ++residue) {
+      const long count = segzoo::class_length(width, residue, dilation);
+      for (long rank = 0; rank < count; ++rank) {
+        if (rank == 0 ? open < count : open == 0) {
+          tiles.push_back({});
+          tiles.back().first = static_cast<int>(first + rank);
+          open = lanes;
+        }
+        add(tiles.back(), first, rank, count, kernel);
+        --open;
+      }
+      first += count;
+    }
+    for (Tile& tile : tiles) finish(tile, lanes);
+  }
+
+ private:
+  static void add(Tile& tile, long first, long rank, long count, long kernel) {
+    const long start = segzoo::window_start(rank, count, kernel);
+    if (tile.count == 0) tile.first_key = static_cast<int>(first + start);
+    tile.key_offset[tile.count] = static_cast<int>(first + start) - tile.first_key;
+    tile.bias_offset[tile.count] = static_cast<int>(segzoo::bias_index(rank, start, kernel));
+    tile.key_count = tile.key_offset[tile.count] + static_cast<int>(kernel);
+    ++tile.count;
+  }
+
+  // Lanes without a query repeat the last one, so that they compute something harmless.
+  static void finish(Tile& tile, long lanes) {
+    for (long lane = tile.count; lane < lanes; ++lane) {
+      tile.key_offset[lane] = tile.key_offset[tile.count - 1];
+      tile.bias_offset[lane] = tile.bias_offset[tile.count - 1];
+    }
+    for (long lane = 0; lane < lanes; ++lane) tile.shifted |= tile.key_offset[lane] != lane;
+  }
+};
+
+// Runs work(unit, scratch) for all units on PyTorch's threads, each thread taking the next free unit.
+template <typename Real, typename Work>
+void run_units(long units, long scratch_size, const Work& work) {
+  const long threads = std::min<long>(units, torch::stable::get_num_threads());
+  const long stride = (scratch_size + 15) / 16 * 16;
+  const Memory<Real> scratch(threads * stride);
+  std::atomic<long> next{0};
+  torch::stable::parallel_for(0, threads, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t worker = begin; worker < end; ++worker) {
+      for (long unit; (unit = next.fetch_add(1, std::memory_order_relaxed)) < units;) {
+        work(unit, scratch.get() + worker * stride);
+      }
+    }
+  });
+}
+
+Problem describe(const Tensor& query, const Tensor& key, const Tensor& value, const Columns& columns,
+                 int64_t kernel, int64_t dilation, double scale) {
+  Problem problem{};
+  problem.batch = query.size(0);
+  problem.height = query.size(1);
+  problem.width = query.size(2);
+  problem.heads = query.size(3);
+  problem.head_dim = query.size(4);
+  problem.kernel = kernel;
+  problem.dilation = dilation;
+  problem.scale = scale;
+  problem.query = tokens(query);
+  problem.key = tokens(key);
+  problem.value = tokens(value);
+  problem.column_of_place = columns.column_of_place.data();
+  problem.tiles = columns.tiles.data();
+  problem.tile_count = static_cast<long>(columns.tiles.size());
+  return problem;
+}
+
+// As many bands as give enough units; decided by the problem alone, so that results never depend on the
+// number of threads.
+long bands_for(long units, const Problem& problem) {
+  const long shortest = problem.height / problem.dilation;
+  const long most = std::max(1L, shortest / std::max(kLeastBandRows, problem.kernel - 1));
+  return std::clamp((kEnoughUnits + units - 1) / std::max(1L, units), 1L, most);
+}
+
+void check(const Tensor& tensor, const Tensor& query, const char* name) {
+  STD_TORCH_CHECK(tensor.dim() == 5, "neighborhood attention: ", name, " must have 5 dimensions");
+  for (int64_t d = 0; d < 5; ++d) {
+    STD_TORCH_CHECK(tensor.size(d) == query.size(d), "neighborhood attention: ", name,
+                    " differs from query in dimension ", d);
+  }
+  STD_TORCH_CHECK(tensor.scalar_type() == query.scalar_type(), "neighborhood attention: ", name,
+                  " differs from query in dtype");
+}
+
+void check_all(const Tensor& query, const Tensor& key, const Tensor& value, const std::optional<Tensor>& bias,
+               int64_t kernel, int64_t dilation) {
+  check(query, query, "query");
+  check(key, query, "key");
+  check(value, query, "value");
+  STD_TORCH_CHECK(kernel >= 3 && kernel % 2 == 1 && dilation >= 1,
+                  "neighborhood attention: kernel_size must be odd and at least 3, dilation at least 1");
+  STD_TORCH_CHECK(std::min(query.size(1), query.size(2)) >= kernel * dilation,
+                  "neighborhood attention: the map is smaller than kernel_size * dilation");
+  if (bias) {
+    STD_TORCH_CHECK(bias->dim() == 3 && bias->size(0) == query.size(3) && bias->size(1) == 2 * kernel - 1 &&
+                        bias->size(2) == 2 * kernel - 1,
+                    "neighborhood attention: bias must be [heads, 2 * kernel_size - 1, 2 * kernel_size - 1]");
+  }
+}
+
+template <typename Real>
+std::tuple<Tensor, Tensor> forward(const Tensor& query, const Tensor& key, const Tensor& value,
+                                   const std::optional<Tensor>& bias, int64_t kernel, int64_t dilation,
+                                   double scale) {
+  const auto& kernels = variant<Real>();
+  const Columns columns(query.size(2), kernel, dilation, kernels.lanes);
+  Problem problem = describe(query, key, value, columns, kernel, dilation, scale);
+  const std::vector<int64_t> shape = {problem.batch, problem.height, problem.width, problem.heads,
+                                      problem.head_dim};
+  Tensor output = torch::stable::new_empty(query, shape);
+  Tensor logsumexp = torch::stable::new_empty(query, {shape.data(), 4});
+  problem.bias = bias ? bias->const_data_ptr() : nullptr;
+  problem.output = output.mutable_data_ptr();
+  problem.logsumexp = logsumexp.mutable_data_ptr();
+  const long strips = problem.batch * problem.heads * dilation * problem.tile_count;
+  problem.bands = bands_for(strips, problem);
+  run_units<Real>(strips * problem.bands, kernels.forward_scratch(problem),
+                  [&](long unit, Real* scratch) { kernels.forward(problem, unit, scratch); });
+  return {output, logsumexp};
+}
+
+// Adds the units' parts of the bias gradient, in their order, in double precision.
+template <typename Real>
+void add_bias_parts(const Problem& problem, const Real* parts, Real* grad_bias) {
+  const long table = 2 * problem.kernel - 1, cells = table * table;
+  const long units_a_head = problem.dilation * problem.bands;
+  for (long head = 0; head < problem.heads; ++head) {
+    std::vector<double> sum(cells, 0.0);
+    for (long batch = 0; batch < problem.batch; ++batch) {
+      const Real* part = parts + (batch * problem.heads + head) * units_a_head * cells;
+      for (long i = 0; i < units_a_head * cells; ++i) sum[i % cells] += part[i];
+    }
+    for (long cell = 0; cell < cells; ++cell) grad_bias[head * cells + cell] = static_cast<Real>(sum[cell]);
+  }
+}
+
+template <typename Real>
+std::tuple<Tensor, Tensor, Tensor, Tensor> backward(const Tensor& grad_output, const Tensor& query,
+                                                    const Tensor& key, const Tensor& value,
+                                                    const std::optional<Tensor>& bias, const Tensor& output,
+                                                    const Tensor& logsumexp, int64_t kernel,
+                                                    int64_t dilation, double scale) {
+  const auto& kernels = variant<Real>();
+  const Columns columns(query.size(2), kernel, dilation, kernels.lanes);
+  Problem problem = describe(query, key, value, columns, kernel, dilation, scale);
+  const std::vector<int64_t> shape = {problem.batch, problem.height, problem.width, problem.heads,
+                                      problem.head_dim};
+  Tensor grad_query = torch::stable::new_empty(query, shape);
+  Tensor grad_key = torch::stable::new_empty(query, shape);
+  Tensor grad_value = torch::stable::new_empty(query, shape);
+  const long table = 2 * kernel - 1;
+  const std::vector<int64_t> bias_shape = {problem.heads, table, table};
+  const std::vector<int64_t> no_shape = {0};
+  Tensor grad_bias = torch::stable::new_empty(query, bias ? bias_shape : no_shape);
+  problem.bias = bias ? bias->const_data_ptr() : nullptr;
+  problem.output = output.mutable_data_ptr();
+  problem.logsumexp = logsumexp.mutable_data_ptr();
+  problem.grad_output = tokens(grad_output);
+  problem.grad_query = grad_query.mutable_data_ptr();
+  problem.grad_key = grad_key.mutable_data_ptr();
+  problem.grad_value = grad_value.mutable_data_ptr();
+  const long strips = problem.batch * problem.heads * dilation;
+  problem.bands = bands_for(strips, problem);
+  const long longest = segzoo::class_length(problem.height, 0, dilation);
+  problem.unit_key_rows =
+      std::min(longest, (longest + problem.bands - 1) / problem.bands + static_cast<long>(kernel) - 1);
+  const long units = strips * problem.bands;
+  const long width = (problem.head_dim + kernels.lanes - 1) / kernels.lanes * kernels.lanes;
+  const long unit_size = problem.unit_key_rows * problem.width * width;
+  const Memory<Real> key_parts(units * unit_size), value_parts(units * unit_size);
+  const Memory<Real> bias_parts(bias ? units * table * table : 1);
+  problem.unit_grad_key = key_parts.get();
+  problem.unit_grad_value = value_parts.get();
+  problem.unit_grad_bias = bias_parts.get();
+  run_units<Real>(units, kernels.backward_scratch(problem),
+                  [&](long unit, Real* scratch) { kernels.backward(problem, unit, scratch); });
+  run_units<Real>(problem.batch * problem.height, 1,
+                  [&](long row, Real*) { kernels.add_up(problem, row); });
+  if (bias) add_bias_parts<Real>(problem, bias_parts.get(), static_cast<Real*>(grad_bias.mutable_data_ptr()));
+  return {grad_query, grad_key, grad_value, grad_bias};
+}
+
+bool is_half(const Tensor& tensor) {
+  return tensor.scalar_type() == ScalarType::Half || tensor.scalar_type() == ScalarType::BFloat16;
+}
+
+Tensor cast(const Tensor& tensor, ScalarType dtype) {
+  return tensor.scalar_type() == dtype ? tensor : torch::stable::to(tensor, dtype);
+}
+
+std::optional<Tensor> ready_bias(const std::optional<Tensor>& bias, ScalarType dtype) {
+  if (!bias) return std::nullopt;
+  return torch::stable::contiguous(cast(*bias, dtype));
+}
+
+// Half precision is computed on float32 copies; float32 and float64 are read in place.
+std::tuple<Tensor, Tensor> forward_any(const Tensor& query, const Tensor& key, const Tensor& value,
+                                       const std::optional<Tensor>& bias, int64_t kernel, int64_t dilation,
+                                       double scale) {
+  check_all(query, key, value, bias, kernel, dilation);
+  if (query.scalar_type() == ScalarType::Double) {
+    return forward<double>(query, key, value, ready_bias(bias, ScalarType::Double), kernel, dilation, scale);
+  }
+  const ScalarType wide = ScalarType::Float;
+  STD_TORCH_CHECK(query.scalar_type() == wide || is_half(query),
+                  "neighborhood attention: float64, float32, bfloat16 and float16 only");
+  auto [output, logsumexp] = forward<float>(cast(query, wide), cast(key, wide), cast(value, wide),
+                                            ready_bias(bias, wide), kernel, dilation, scale);
+  return {cast(output, query.scalar_type()), logsumexp};
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> backward_any(const Tensor& grad_output, const Tensor& query,
+                                                        const Tensor& key, const Tensor& value,
+                                                        const std::optional<Tensor>& bias,
+                                                        const Tensor& output, const Tensor& logsumexp,
+                                                        int64_t kernel, int64_t dilation, double scale) {
+  check_all(query, key, value, bias, kernel, dilation);
+  check(grad_output, query, "grad_output");
+  check(output, query, "output");
+  const bool twice = query.scalar_type() == ScalarType::Double;
+  const ScalarType wide = twice ? ScalarType::Double : ScalarType::Float;
+  const Tensor q = cast(query, wide), k = cast(key, wide), v = cast(value, wide), g = cast(grad_output, wide);
+  const Tensor o = torch::stable::contiguous(cast(output, wide));
+  const Tensor l = torch::stable::contiguous(cast(logsumexp, wide));
+  const auto b = ready_bias(bias, wide);
+  auto [grad_query, grad_key, grad_value, grad_bias] =
+      twice ? backward<double>(g, q, k, v, b, o, l, kernel, dilation, scale)
+            : backward<float>(g, q, k, v, b, o, l, kernel, dilation, scale);
+  const ScalarType narrow = query.scalar_type();
+  return {cast(grad_query, narrow), cast(grad_key, narrow), cast(grad_value, narrow),
+          bias ? cast(grad_bias, bias->scalar_type()) : grad_bias};
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(segzoo, CPU, library) {
+  library.impl("neighborhood_attention_2d", TORCH_BOX(&forward_any));
+  library.impl("neighborhood_attention_2d_backward", TORCH_BOX(&backward_any));
+}
+
+// What the loader reports: the name of the variant in use.
+extern "C" __attribute__((visibility("default"))) const char* segzoo_neighborhood_attention_variant() {
+  return variants().name;
+}

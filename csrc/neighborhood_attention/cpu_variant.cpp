@@ -1,0 +1,327 @@
+// Forward and backward of neighborhood attention, compiled once per processor variant (SEGZOO_VARIANT).
+//
+// A unit of work belongs to one thread. Its tiles sweep down the rows: a ring holds the rows of keys and
+// values that a group of query rows needs, each packed once; the attention weights of a group stay in
+// the innermost caches and are never written out.
+#include "sweep.h"
+
+namespace {
+
+template <typename Real>
+void fill(Real* target, long count, Real value) {
+  for (long i = 0; i < count; ++i) target[i] = value;
+}
+
+template <typename Real>
+struct ForwardScratch {
+  Ring<Real> keys, values;
+  Real *bias, *queries, *scores, *sums, *inverse;
+
+  ForwardScratch(Arena<Real> arena, const Problem& problem, long* size)
+      : keys(arena, problem, true, false), values(arena, problem, false, true) {
+    const long tile = kGroupRows * kLanes<Real>, kernel = problem.kernel;
+    bias = arena.take(kernel * (2 * kernel - 1) * kLanes<Real>);
+    queries = arena.take(tile * problem.head_dim);
+    scores = arena.take(tile * kernel * kernel);
+    sums = arena.take(tile * keys.width);
+    inverse = arena.take(tile);
+    if (size) *size = arena.used;
+  }
+};
+
+// Turns logits (in units of log 2) into exp(logit - maximum). Writes the inverse of their sum and the
+// logarithm of the softmax denominator.
+template <typename Real>
+void softmax(Real* scores, long taps, Real* inverse, Real* logsumexp) {
+  constexpr int lanes = kLanes<Real>;
+  Vector<Real> highest = load<Real>(scores);
+  for (long t = 1; t < taps; ++t) {
+    const Vector<Real> score = load<Real>(scores + t * lanes);
+    highest = score > highest ? score : highest;
+  }
+  Vector<Real> total{};
+  for (long t = 0; t < taps; ++t) {
+    const Vector<Real> weight = exp2_of<Real>(load<Real>(scores + t * lanes) - highest);
+    store<Real>(scores + t * lanes, weight);
+    total += weight;
+  }
+  store<Real>(inverse, 1 / total);
+  for (int lane = 0; lane < lanes; ++lane) {
+    const double power = static_cast<double>(highest[lane]) / kLog2E;
+    logsumexp[lane] = static_cast<Real>(power + __builtin_log(static_cast<double>(total[lane])));
+  }
+}
+
+template <typename Real>
+void forward_group(const Problem& problem, const Unit& unit, const Group& group,
+                   const TileView<Real>& view, const ForwardScratch<Real>& scratch) {
+  constexpr int lanes = kLanes<Real>;
+  const long taps = problem.kernel * problem.kernel;
+  const Real factor = static_cast<Real>(problem.scale * kLog2E);
+  pack_group<Real>(problem, problem.query, unit, group, view.tile, factor, scratch.queries);
+  score_group<Real>(problem, group, view, view.bias, scratch.keys, scratch.queries, scratch.scores);
+  Real* logsumexp = static_cast<Real*>(problem.logsumexp);
+  for (int i = 0; i < group.count; ++i) {
+    Real lane_logsumexp[lanes];
+    softmax<Real>(scratch.scores + i * taps * lanes, taps, scratch.inverse + i * lanes, lane_logsumexp);
+    const long line = (unit.batch * problem.height + unit.row(problem, group.first + i)) * problem.width;
+    for (int lane = 0; lane < view.tile.count; ++lane) {
+      const long token = line + problem.column_of_place[view.tile.first + lane];
+      logsumexp[token * problem.heads + unit.head] = lane_logsumexp[lane];
+    }
+  }
+  fill<Real>(scratch.sums, group.count * lanes * scratch.values.width, 0);
+  gather_group<Real>(problem, group, view.tile, scratch.values, scratch.scores, scratch.sums);
+  write_group<Real>(problem, unit, group, view.tile, scratch.sums, scratch.inverse, problem.output);
+}
+
+template <typename Real>
+void forward(const Problem& problem, long number, Real* memory) {
+  const ForwardScratch<Real> scratch({memory}, problem, nullptr);
+  const Unit unit(problem, number, true);
+  const TileView<Real> view(problem, problem.tiles[unit.tile], unit.head, scratch.bias);
+  long filled = segzoo::window_start(unit.begin, unit.rows, problem.kernel);
+  for (long rank = unit.begin; rank < unit.end; rank += kGroupRows) {
+    const Group group(problem, unit, rank);
+    for (; filled < group.key_end; ++filled) {
+      scratch.keys.fill(problem, problem.key, unit, view.tile, filled);
+      scratch.values.fill(problem, problem.value, unit, view.tile, filled);
+    }
+    forward_group<Real>(problem, unit, group, view, scratch);
+  }
+}
+
+template <typename Real>
+long forward_scratch(const Problem& problem) {
+  long size;
+  ForwardScratch<Real>({nullptr}, problem, &size);
+  return size;
+}
+
+template <typename Real>
+struct BackwardScratch {
+  Ring<Real> keys, values;
+  Real *bias, *grad_bias, *queries, *query_rows, *grads, *grad_rows;
+  Real *weights, *grad_weights, *sums, *factor, *logsumexp, *row_sum;
+
+  BackwardScratch(Arena<Real> arena, const Problem& problem, long* size)
+      : keys(arena, problem, true, true), values(arena, problem, true, false) {
+    const long tile = kGroupRows * kLanes<Real>, kernel = problem.kernel;
+    bias = arena.take(kernel * (2 * kernel - 1) * kLanes<Real>);
+    grad_bias = arena.take(kernel * (2 * kernel - 1) * kLanes<Real>);
+    queries = arena.take(tile * problem.head_dim);
+    grads = arena.take(tile * problem.head_dim);
+    query_rows = arena.take(tile * keys.width);
+    grad_rows = arena.take(tile * keys.width);
+    sums = arena.take(tile * keys.width);
+    weights = arena.take(tile * kernel * kernel);
+    grad_weights = arena.take(tile * kernel * kernel);
+    factor = arena.take(tile);
+    logsumexp = arena.take(kLanes<Real>);
+    row_sum = arena.take(kLanes<Real>);
+    if (size) *size = arena.used;
+  }
+};
+
+// Per lane of one query row: log2 of the softmax denominator, and sum over d of grad_output * output.
+template <typename Real>
+void recall(const Problem& problem, const Unit& unit, const Tile& tile, long rank, const Real* grad_rows,
+            long width, Real* logsumexp, Real* row_sum) {
+  const long line = (unit.batch * problem.height + unit.row(problem, rank)) * problem.width;
+  for (int lane = 0; lane < kLanes<Real>; ++lane) {
+    // a lane without a query repeats the last one; its weights are set to zero afterwards
+    const int active = lane < tile.count ? lane : tile.count - 1;
+    const long token = line + problem.column_of_place[tile.first + active];
+    const long entry = token * problem.heads + unit.head;
+    logsumexp[lane] = static_cast<const Real*>(problem.logsumexp)[entry] * static_cast<Real>(kLog2E);
+    const Real* output = static_cast<const Real*>(problem.output) + entry * problem.head_dim;
+    double sum = 0;
+    for (long d = 0; d < problem.head_dim; ++d) {
+      sum += static_cast<double>(output[d]) * static_cast<double>(grad_rows[active * width + d]);
+    }
+    row_sum[lane] = static_cast<Real>(sum);
+  }
+}
+
+// weights: logits -> attention weights; grad_weights: their gradients -> gradients of the logits
+template <typename Real>
+void logit_gradients(const Problem& problem, const Unit& unit, const Group& group, const Tile& tile,
+                     const BackwardScratch<Real>& scratch) {
+  constexpr int lanes = kLanes<Real>;
+  const long taps = problem.kernel * problem.kernel, width = scratch.keys.width;
+  Vector<Real> active{};
+  for (int lane = 0; lane < tile.count; ++lane) active[lane] = 1;
+  for (int i = 0; i < group.count; ++i) {
+    recall<Real>(problem, unit, tile, group.first + i, scratch.grad_rows + i * lanes * width, width,
+                 scratch.logsumexp, scratch.row_sum);
+    const Vector<Real> logsumexp = load<Real>(scratch.logsumexp), row_sum = load<Real>(scratch.row_sum);
+    Real* weights = scratch.weights + i * taps * lanes;
+    Real* grad_weights = scratch.grad_weights + i * taps * lanes;
+    for (long t = 0; t < taps; ++t) {
+      const Vector<Real> weight = exp2_of<Real>(load<Real>(weights + t * lanes) - logsumexp) * active;
+      store<Real>(weights + t * lanes, weight);
+      store<Real>(grad_weights + t * lanes, weight * (load<Real>(grad_weights + t * lanes) - row_sum));
+    }
+  }
+}
+
+// grad_bias[row of the table][tap][lane] += gradients of the logits
+template <typename Real>
+void add_bias_gradient(const Problem& problem, const Group& group, const BackwardScratch<Real>& scratch) {
+  constexpr int lanes = kLanes<Real>;
+  const long kernel = problem.kernel;
+  for (int i = 0; i < group.count; ++i) {
+    const long entry = segzoo::bias_index(group.first + i, group.start[i], kernel);
+    Real* sum = scratch.grad_bias + entry * kernel * lanes;
+    const Real* grad = scratch.grad_weights + i * kernel * kernel * lanes;
+    for (long t = 0; t < kernel * kernel * lanes; t += lanes) {
+      store<Real>(sum + t, load<Real>(sum + t) + load<Real>(grad + t));
+    }
+  }
+}
+
+// Adds the lanes of a tile to the entries of the table that they looked up.
+template <typename Real>
+void fold_bias_gradient(const Problem& problem, const Tile& tile, const Real* grad_bias, Real* target) {
+  const long kernel = problem.kernel, table = 2 * kernel - 1;
+  for (long row = 0; row < table; ++row) {
+    for (long tap = 0; tap < kernel; ++tap, grad_bias += kLanes<Real>) {
+      for (int lane = 0; lane < tile.count; ++lane) {
+        target[row * table + tile.bias_offset[lane] + tap] += grad_bias[lane];
+      }
+    }
+  }
+}
+
+// Gradients of the keys and values of a group's neighbourhoods, added to the unit's own sums.
+template <typename Real>
+void scatter_group(const Problem& problem, const Group& group, const Tile& tile, const Real* weights,
+                   const Real* source, Real* unit_sums, long unit_first_key, long width) {
+  const long kernel = problem.kernel, line = kernel * kLanes<Real>;
+  for (long key = group.key_begin; key < group.key_end; ++key) {
+    int from, to;
+    group.rows_of(key, kernel, &from, &to);
+    const Real *weight[kGroupRows], *row[kGroupRows];
+    for (int i = from; i < to; ++i) {
+      weight[i - from] = weights + (i * kernel + key - group.start[i]) * line;
+      row[i - from] = source + i * kLanes<Real> * width;
+    }
+    Real* sums = unit_sums + ((key - unit_first_key) * problem.width + tile.first_key) * width;
+    scatter_rows<Real>(to - from, tile, kernel, weight, row, sums, width);
+  }
+}
+
+template <typename Real>
+void backward_group(const Problem& problem, const Unit& unit, const Group& group,
+                    const TileView<Real>& view, const BackwardScratch<Real>& scratch, Real* grad_key,
+                    Real* grad_value, long unit_first_key) {
+  const Tile& tile = view.tile;
+  const long width = scratch.keys.width, lanes = kLanes<Real>;
+  const Real scale = static_cast<Real>(problem.scale);
+  const Real factor = static_cast<Real>(problem.scale * kLog2E);
+  pack_group<Real>(problem, problem.query, unit, group, tile, factor, scratch.queries);
+  pack_group<Real>(problem, problem.grad_output, unit, group, tile, 1, scratch.grads);
+  for (int i = 0; i < group.count; ++i) {
+    const long row = unit.row(problem, group.first + i);
+    pack_rows<Real>({problem, problem.query, unit.batch, row, unit.head}, tile.first, tile.count,
+                    problem.head_dim, scale, scratch.query_rows + i * lanes * width);
+    pack_rows<Real>({problem, problem.grad_output, unit.batch, row, unit.head}, tile.first, tile.count,
+                    problem.head_dim, 1, scratch.grad_rows + i * lanes * width);
+  }
+  score_group<Real>(problem, group, view, view.bias, scratch.keys, scratch.queries, scratch.weights);
+  score_group<Real>(problem, group, view, nullptr, scratch.values, scratch.grads, scratch.grad_weights);
+  logit_gradients<Real>(problem, unit, group, tile, scratch);
+  if (view.bias) add_bias_gradient<Real>(problem, group, scratch);
+  fill<Real>(scratch.sums, group.count * lanes * width, 0);
+  gather_group<Real>(problem, group, tile, scratch.keys, scratch.grad_weights, scratch.sums);
+  write_group<Real>(problem, unit, group, tile, scratch.sums, scratch.factor, problem.grad_query);
+  scatter_group<Real>(problem, group, tile, scratch.grad_weights, scratch.query_rows, grad_key,
+                      unit_first_key, width);
+  scatter_group<Real>(problem, group, tile, scratch.weights, scratch.grad_rows, grad_value, unit_first_key,
+                      width);
+}
+
+template <typename Real>
+void backward(const Problem& problem, long number, Real* memory) {
+  const BackwardScratch<Real> scratch({memory}, problem, nullptr);
+  const Unit unit(problem, number, false);
+  const long table = 2 * problem.kernel - 1, taps = problem.kernel * table * kLanes<Real>;
+  const long size = problem.unit_key_rows * problem.width * scratch.keys.width;
+  Real* grad_key = static_cast<Real*>(problem.unit_grad_key) + number * size;
+  Real* grad_value = static_cast<Real*>(problem.unit_grad_value) + number * size;
+  Real* grad_bias = static_cast<Real*>(problem.unit_grad_bias) + number * table * table;
+  fill<Real>(grad_key, size, 0);
+  fill<Real>(grad_value, size, 0);
+  fill<Real>(scratch.factor, kGroupRows * kLanes<Real>, static_cast<Real>(problem.scale));
+  if (problem.bias) fill<Real>(grad_bias, table * table, 0);
+  const long first_key = segzoo::window_start(unit.begin, unit.rows, problem.kernel);
+  for (long i = 0; i < problem.tile_count; ++i) {
+    const TileView<Real> view(problem, problem.tiles[i], unit.head, scratch.bias);
+    fill<Real>(scratch.grad_bias, taps, 0);
+    long filled = first_key;
+    for (long rank = unit.begin; rank < unit.end; rank += kGroupRows) {
+      const Group group(problem, unit, rank);
+      for (; filled < group.key_end; ++filled) {
+        scratch.keys.fill(problem, problem.key, unit, view.tile, filled);
+        scratch.values.fill(problem, problem.value, unit, view.tile, filled);
+      }
+      backward_group<Real>(problem, unit, group, view, scratch, grad_key, grad_value, first_key);
+    }
+    if (problem.bias) fold_bias_gradient<Real>(problem, view.tile, scratch.grad_bias, grad_bias);
+  }
+}
+
+template <typename Real>
+long backward_scratch(const Problem& problem) {
+  long size;
+  BackwardScratch<Real>({nullptr}, problem, &size);
+  return size;
+}
+
+// Second pass: the gradients of one image row of keys and values, from every unit that touched it.
+template <typename Real>
+void add_up(const Problem& problem, long number) {
+  const long image_row = number % problem.height, batch = number / problem.height;
+  const long residue = image_row % problem.dilation, rank = image_row / problem.dilation;
+  const long width = padded<Real>(problem.head_dim);
+  const long size = problem.unit_key_rows * problem.width * width;
+  for (long head = 0; head < problem.heads; ++head) {
+    const long first_unit = ((batch * problem.heads + head) * problem.dilation + residue) * problem.bands;
+    for (long place = 0; place < problem.width; ++place) {
+      const long token = number * problem.width + problem.column_of_place[place];
+      Real* grad_key = static_cast<Real*>(problem.grad_key) + (token * problem.heads + head) * problem.head_dim;
+      Real* grad_value = static_cast<Real*>(problem.grad_value) + (token * problem.heads + head) * problem.head_dim;
+      fill<Real>(grad_key, problem.head_dim, 0);
+      fill<Real>(grad_value, problem.head_dim, 0);
+      for (long band = 0; band < problem.bands; ++band) {
+        const Unit unit(problem, first_unit + band, false);
+        const long begin = segzoo::window_start(unit.begin, unit.rows, problem.kernel);
+        const long end = segzoo::window_start(unit.end - 1, unit.rows, problem.kernel) + problem.kernel;
+        if (rank < begin || rank >= end) continue;
+        const long offset = (first_unit + band) * size + ((rank - begin) * problem.width + place) * width;
+        const Real* key_part = static_cast<const Real*>(problem.unit_grad_key) + offset;
+        const Real* value_part = static_cast<const Real*>(problem.unit_grad_value) + offset;
+        for (long d = 0; d < problem.head_dim; ++d) grad_key[d] += key_part[d];
+        for (long d = 0; d < problem.head_dim; ++d) grad_value[d] += value_part[d];
+      }
+    }
+  }
+}
+
+template <typename Real>
+constexpr segzoo::Variant<Real> variant() {
+  return {kLanes<Real>,     forward_scratch<Real>, forward<Real>,
+          backward_scratch<Real>, backward<Real>,  add_up<Real>};
+}
+
+}  // namespace
+
+#define SEGZOO_NAMED(variant) segzoo::variant##_variants
+#define SEGZOO_EXPANDED(variant) SEGZOO_NAMED(variant)
+#define SEGZOO_QUOTED(variant) #variant
+#define SEGZOO_NAME(variant) SEGZOO_QUOTED(variant)
+
+const segzoo::Variants& SEGZOO_EXPANDED(SEGZOO_VARIANT)() {
+  static constexpr segzoo::Variants variants = {SEGZOO_NAME(SEGZOO_VARIANT), variant<float>(), variant<double>()};
+  return variants;
+}

@@ -1,0 +1,204 @@
+// The matrix products of neighborhood attention over one row of keys and up to kGroupRows rows of queries.
+//
+// Logits and the gradients of the weights are sums over the head dimension: there the lanes of a vector
+// are the queries of a tile, and a key is read once for all the query rows. Everything else is a sum over
+// taps or queries: there the lanes are the head dimension.
+#pragma once
+
+#include "problem.h"
+#include "simd.h"
+
+namespace {
+
+using segzoo::kGroupRows;
+using segzoo::Tile;
+
+// Accumulators of a block of logits: as many as fit beside the queries and the key.
+constexpr int most_taps(int rows) {
+  if (SEGZOO_REGISTERS >= 32) return rows == 4 ? 4 : 7;
+  return rows == 4 ? 2 : (rows == 3 ? 3 : (rows == 2 ? 5 : 7));
+}
+
+// scores[row][tap][lane] = initial[row][tap][lane] + sum over d of query * key
+template <typename Real, int Rows, int Taps, bool Shifted>
+SEGZOO_FORCE_INLINE void score_block(const Real* keys, long pitch, const Real* queries, long head_dim,
+                                     Mask<Real> order, const Real* const* initial, Real* const* scores,
+                                     long tap) {
+  constexpr int lanes = kLanes<Real>;
+  Vector<Real> sum[Rows][Taps];
+#pragma GCC unroll 4
+  for (int row = 0; row < Rows; ++row) {
+#pragma GCC unroll 8
+    for (int t = 0; t < Taps; ++t) {
+      sum[row][t] = initial ? load<Real>(initial[row] + (tap + t) * lanes) : Vector<Real>{};
+    }
+  }
+  const Real* key = keys + tap;
+  for (long d = 0; d < head_dim; ++d, key += pitch, queries += kGroupRows * lanes) {
+    Vector<Real> query[Rows];
+#pragma GCC unroll 4
+    for (int row = 0; row < Rows; ++row) query[row] = load<Real>(queries + row * lanes);
+#pragma GCC unroll 8
+    for (int t = 0; t < Taps; ++t) {
+      Vector<Real> neighbour = load<Real>(key + t);
+      if (Shifted) neighbour = permute<Real>(neighbour, order);
+#pragma GCC unroll 4
+      for (int row = 0; row < Rows; ++row) sum[row][t] += query[row] * neighbour;
+    }
+  }
+#pragma GCC unroll 4
+  for (int row = 0; row < Rows; ++row) {
+#pragma GCC unroll 8
+    for (int t = 0; t < Taps; ++t) store<Real>(scores[row] + (tap + t) * lanes, sum[row][t]);
+  }
+}
+
+// All taps of a row of keys, in blocks of nearly equal size.
+template <typename Real, int Rows, bool Shifted>
+void score_row(const Real* keys, long pitch, const Real* queries, long head_dim, Mask<Real> order,
+               const Real* const* initial, Real* const* scores, long kernel) {
+  constexpr int most = most_taps(Rows);
+  long blocks = (kernel + most - 1) / most;
+  for (long tap = 0; tap < kernel; --blocks) {
+    const long taps = (kernel - tap + blocks - 1) / blocks;
+#define SEGZOO_BLOCK(count)                                                                       \
+  if constexpr (count <= most) {                                                                  \
+    if (taps == count)                                                                            \
+      score_block<Real, Rows, count, Shifted>(keys, pitch, queries, head_dim, order, initial, scores, tap); \
+  }
+    SEGZOO_BLOCK(1)
+    SEGZOO_BLOCK(2)
+    SEGZOO_BLOCK(3)
+    SEGZOO_BLOCK(4)
+    SEGZOO_BLOCK(5)
+    SEGZOO_BLOCK(6)
+    SEGZOO_BLOCK(7)
+#undef SEGZOO_BLOCK
+    tap += taps;
+  }
+}
+
+template <typename Real, bool Shifted>
+SEGZOO_FORCE_INLINE void score_rows(int rows, const Real* keys, long pitch, const Real* queries,
+                                    long head_dim, Mask<Real> order, const Real* const* initial,
+                                    Real* const* scores, long kernel) {
+  switch (rows) {
+    case 1: return score_row<Real, 1, Shifted>(keys, pitch, queries, head_dim, order, initial, scores, kernel);
+    case 2: return score_row<Real, 2, Shifted>(keys, pitch, queries, head_dim, order, initial, scores, kernel);
+    case 3: return score_row<Real, 3, Shifted>(keys, pitch, queries, head_dim, order, initial, scores, kernel);
+    default: return score_row<Real, 4, Shifted>(keys, pitch, queries, head_dim, order, initial, scores, kernel);
+  }
+}
+
+// sums[row][lane][d] += sum over taps of weights[row][tap][lane] * source[window of lane + tap][d]
+template <typename Real, int Rows, int Parts>
+SEGZOO_FORCE_INLINE void gather_part(const Tile& tile, long kernel, const Real* const* weights,
+                                     const Real* source, Real* const* sums, long pitch, long d) {
+  constexpr int lanes = kLanes<Real>;
+  for (int lane = 0; lane < tile.count; ++lane) {
+    const Real* neighbour = source + tile.key_offset[lane] * pitch + d;
+    Vector<Real> sum[Rows][Parts];
+#pragma GCC unroll 4
+    for (int row = 0; row < Rows; ++row) {
+#pragma GCC unroll 2
+      for (int part = 0; part < Parts; ++part) {
+        sum[row][part] = load<Real>(sums[row] + lane * pitch + d + part * lanes);
+      }
+    }
+    for (long tap = 0; tap < kernel; ++tap, neighbour += pitch) {
+      Vector<Real> value[Parts];
+#pragma GCC unroll 2
+      for (int part = 0; part < Parts; ++part) value[part] = load<Real>(neighbour + part * lanes);
+#pragma GCC unroll 4
+      for (int row = 0; row < Rows; ++row) {
+        const Vector<Real> weight = broadcast<Real>(weights[row][tap * lanes + lane]);
+#pragma GCC unroll 2
+        for (int part = 0; part < Parts; ++part) sum[row][part] += weight * value[part];
+      }
+    }
+#pragma GCC unroll 4
+    for (int row = 0; row < Rows; ++row) {
+#pragma GCC unroll 2
+      for (int part = 0; part < Parts; ++part) {
+        store<Real>(sums[row] + lane * pitch + d + part * lanes, sum[row][part]);
+      }
+    }
+  }
+}
+
+// sums[window of lane + tap][d] += sum over rows of weights[row][tap][lane] * source[row][lane][d]
+template <typename Real, int Rows, int Parts>
+SEGZOO_FORCE_INLINE void scatter_part(const Tile& tile, long kernel, const Real* const* weights,
+                                      const Real* const* source, Real* sums, long pitch, long d) {
+  constexpr int lanes = kLanes<Real>;
+  for (int lane = 0; lane < tile.count; ++lane) {
+    Real* neighbour = sums + tile.key_offset[lane] * pitch + d;
+    Vector<Real> value[Rows][Parts];
+#pragma GCC unroll 4
+    for (int row = 0; row < Rows; ++row) {
+#pragma GCC unroll 2
+      for (int part = 0; part < Parts; ++part) {
+        value[row][part] = load<Real>(source[row] + lane * pitch + d + part * lanes);
+      }
+    }
+    for (long tap = 0; tap < kernel; ++tap, neighbour += pitch) {
+      Vector<Real> sum[Parts];
+#pragma GCC unroll 2
+      for (int part = 0; part < Parts; ++part) sum[part] = load<Real>(neighbour + part * lanes);
+#pragma GCC unroll 4
+      for (int row = 0; row < Rows; ++row) {
+        const Vector<Real> weight = broadcast<Real>(weights[row][tap * lanes + lane]);
+#pragma GCC unroll 2
+        for (int part = 0; part < Parts; ++part) sum[part] += weight * value[row][part];
+      }
+#pragma GCC unroll 2
+      for (int part = 0; part < Parts; ++part) store<Real>(neighbour + part * lanes, sum[part]);
+    }
+  }
+}
+
+template <typename Real, int Rows>
+void gather_row(const Tile& tile, long kernel, const Real* const* weights, const Real* source,
+                Real* const* sums, long pitch) {
+  constexpr int lanes = kLanes<Real>;
+  long d = 0;
+  for (; d + 2 * lanes <= pitch; d += 2 * lanes) {
+    gather_part<Real, Rows, 2>(tile, kernel, weights, source, sums, pitch, d);
+  }
+  if (d < pitch) gather_part<Real, Rows, 1>(tile, kernel, weights, source, sums, pitch, d);
+}
+
+template <typename Real, int Rows>
+void scatter_row(const Tile& tile, long kernel, const Real* const* weights, const Real* const* source,
+                 Real* sums, long pitch) {
+  constexpr int lanes = kLanes<Real>;
+  long d = 0;
+  for (; d + 2 * lanes <= pitch; d += 2 * lanes) {
+    scatter_part<Real, Rows, 2>(tile, kernel, weights, source, sums, pitch, d);
+  }
+  if (d < pitch) scatter_part<Real, Rows, 1>(tile, kernel, weights, source, sums, pitch, d);
+}
+
+template <typename Real>
+void gather_rows(int rows, const Tile& tile, long kernel, const Real* const* weights, const Real* source,
+                 Real* const* sums, long pitch) {
+  switch (rows) {
+    case 1: return gather_row<Real, 1>(tile, kernel, weights, source, sums, pitch);
+    case 2: return gather_row<Real, 2>(tile, kernel, weights, source, sums, pitch);
+    case 3: return gather_row<Real, 3>(tile, kernel, weights, source, sums, pitch);
+    default: return gather_row<Real, 4>(tile, kernel, weights, source, sums, pitch);
+  }
+}
+
+template <typename Real>
+void scatter_rows(int rows, const Tile& tile, long kernel, const Real* const* weights,
+                  const Real* const* source, Real* sums, long pitch) {
+  switch (rows) {
+    case 1: return scatter_row<Real, 1>(tile, kernel, weights, source, sums, pitch);
+    case 2: return scatter_row<Real, 2>(tile, kernel, weights, source, sums, pitch);
+    case 3: return scatter_row<Real, 3>(tile, kernel, weights, source, sums, pitch);
+    default: return scatter_row<Real, 4>(tile, kernel, weights, source, sums, pitch);
+  }
+}
+
+}  // namespace

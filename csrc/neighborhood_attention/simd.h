@@ -1,0 +1,150 @@
+// Vectors of the width that this translation unit is compiled for, with the compiler's own vector types.
+//
+// Everything is in an unnamed namespace: the same source is compiled once per processor variant, and a
+// function shared by name could be linked from the wrong one.
+#pragma once
+
+#include <utility>
+
+#if defined(__AVX512F__)
+#define SEGZOO_VECTOR_BYTES 64
+#define SEGZOO_REGISTERS 32
+#elif defined(__AVX2__)
+#define SEGZOO_VECTOR_BYTES 32
+#define SEGZOO_REGISTERS 16
+#elif defined(__aarch64__)
+#define SEGZOO_VECTOR_BYTES 16
+#define SEGZOO_REGISTERS 32
+#else
+#define SEGZOO_VECTOR_BYTES 16
+#define SEGZOO_REGISTERS 16
+#endif
+
+#define SEGZOO_FORCE_INLINE inline __attribute__((always_inline))
+
+namespace {
+
+template <typename Real>
+struct Types;
+
+template <>
+struct Types<float> {
+  using Integer = int;
+  typedef float Vector __attribute__((vector_size(SEGZOO_VECTOR_BYTES)));
+  typedef float Unaligned __attribute__((vector_size(SEGZOO_VECTOR_BYTES), aligned(4), may_alias));
+  typedef int Mask __attribute__((vector_size(SEGZOO_VECTOR_BYTES)));
+};
+
+template <>
+struct Types<double> {
+  using Integer = long long;
+  typedef double Vector __attribute__((vector_size(SEGZOO_VECTOR_BYTES)));
+  typedef double Unaligned __attribute__((vector_size(SEGZOO_VECTOR_BYTES), aligned(8), may_alias));
+  typedef long long Mask __attribute__((vector_size(SEGZOO_VECTOR_BYTES)));
+};
+
+template <typename Real>
+using Vector = typename Types<Real>::Vector;
+template <typename Real>
+using Mask = typename Types<Real>::Mask;
+template <typename Real>
+constexpr int kLanes = SEGZOO_VECTOR_BYTES / sizeof(Real);
+
+template <typename Real>
+SEGZOO_FORCE_INLINE Vector<Real> load(const Real* source) {
+  return *reinterpret_cast<const typename Types<Real>::Unaligned*>(source);
+}
+
+template <typename Real>
+SEGZOO_FORCE_INLINE void store(Real* target, Vector<Real> value) {
+  *reinterpret_cast<typename Types<Real>::Unaligned*>(target) = value;
+}
+
+template <typename Real>
+SEGZOO_FORCE_INLINE Vector<Real> broadcast(Real value) {
+  return Vector<Real>{} + value;
+}
+
+// lane i of the result is lane order[i] of `value`
+template <typename Real>
+SEGZOO_FORCE_INLINE Vector<Real> permute(Vector<Real> value, Mask<Real> order) {
+#if defined(__clang__)
+  Vector<Real> result;
+  for (int lane = 0; lane < kLanes<Real>; ++lane) result[lane] = value[order[lane]];
+  return result;
+#else
+  return __builtin_shuffle(value, order);
+#endif
+}
+
+template <typename Real, int Half, int... Lane>
+SEGZOO_FORCE_INLINE Vector<Real> interleave(Vector<Real> even, Vector<Real> odd,
+                                            std::integer_sequence<int, Lane...>) {
+#if defined(__clang__)
+  return __builtin_shufflevector(even, odd,
+                                 (Half * kLanes<Real> / 2 + Lane / 2 + (Lane % 2) * kLanes<Real>)...);
+#else
+  return __builtin_shuffle(
+      even, odd, Mask<Real>{(Half * kLanes<Real> / 2 + Lane / 2 + (Lane % 2) * kLanes<Real>)...});
+#endif
+}
+
+// Transposes a square block held in kLanes vectors: interleaving the first half with the second,
+// log2(kLanes) times, moves every element to its mirrored place.
+template <typename Real>
+SEGZOO_FORCE_INLINE void transpose(Vector<Real>* block) {
+  constexpr int lanes = kLanes<Real>;
+  using Sequence = std::make_integer_sequence<int, lanes>;
+  Vector<Real> other[lanes];
+#pragma GCC unroll 8
+  for (int step = 1; step < lanes; step *= 2) {
+#pragma GCC unroll 16
+    for (int i = 0; i < lanes / 2; ++i) {
+      other[2 * i] = interleave<Real, 0>(block[i], block[i + lanes / 2], Sequence{});
+      other[2 * i + 1] = interleave<Real, 1>(block[i], block[i + lanes / 2], Sequence{});
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < lanes; ++i) block[i] = other[i];
+  }
+}
+
+template <typename Real>
+struct Exponent;
+
+// 2^f on [-0.5, 0.5]: least-squares fit at Chebyshev nodes, relative error below 1e-8
+template <>
+struct Exponent<float> {
+  static constexpr float round = 12582912.0f;  // 1.5 * 2^23: adding it leaves an integer in the low bits
+  static constexpr float lowest = -126.0f;
+  static constexpr int mantissa = 23;
+  static constexpr int one = 127 << 23;
+  static constexpr float series[] = {1.0f, 0.693147182f, 0.240226477f, 0.0555032901f, 0.00961837359f, 0.00133998087f, 0.000153706322f};
+};
+
+// Taylor series of 2^f, to (log 2)^13 / 13!
+template <>
+struct Exponent<double> {
+  static constexpr double round = 6755399441055744.0;  // 1.5 * 2^52
+  static constexpr double lowest = -1022.0;
+  static constexpr int mantissa = 52;
+  static constexpr long long one = 1023LL << 52;
+  static constexpr double series[] = {1.0, 0.6931471805599453, 0.2402265069591007, 0.055504108664821576, 0.009618129107628477, 0.0013333558146428441, 0.00015403530393381606, 1.5252733804059838e-05, 1.3215486790144305e-06, 1.0178086009239696e-07, 7.054911620801121e-09, 4.44553827187081e-10, 2.5678435993488196e-11, 1.3691488853904124e-12};
+};
+
+// 2^x for x <= about 0; below the smallest normal number the result stays there. NaN stays NaN.
+template <typename Real>
+SEGZOO_FORCE_INLINE Vector<Real> exp2_of(Vector<Real> x) {
+  using E = Exponent<Real>;
+  const Vector<Real> lowest = broadcast<Real>(E::lowest);
+  x = x < lowest ? lowest : x;
+  const Vector<Real> shifted = x + E::round;
+  const Vector<Real> fraction = x - (shifted - E::round);
+  constexpr int terms = sizeof(E::series) / sizeof(Real);
+  Vector<Real> power = broadcast<Real>(E::series[terms - 1]);
+#pragma GCC unroll 16
+  for (int i = terms - 2; i >= 0; --i) power = power * fraction + E::series[i];
+  const Mask<Real> exponent = (reinterpret_cast<Mask<Real>>(shifted) << E::mantissa) + E::one;
+  return power * reinterpret_cast<Vector<Real>>(exponent);
+}
+
+}  // namespace
