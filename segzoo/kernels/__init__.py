@@ -1,5 +1,6 @@
 """Operators that PyTorch lacks. Each has a readable reference for every device and a compiled kernel."""
 
+from segzoo.kernels.native import backend, describe, load, notes
 from segzoo.kernels.neighborhood import neighborhood_attention_2d
 
-__all__ = ["neighborhood_attention_2d"]
+__all__ = ["backend", "describe", "load", "neighborhood_attention_2d", "notes"]

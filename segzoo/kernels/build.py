@@ -1,0 +1,181 @@
+"""Compiles an operator's library once a machine and finds it again: key, look, lock, look again, build, move.
+
+A library's file name holds a hash of all that shaped it. The lock is the operating system's, so it goes
+with the process that held it; a library appears under its name whole or not at all.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from segzoo import paths
+from segzoo.errors import UnavailableError
+from segzoo.kernels import toolchain
+from segzoo.kernels.sources import Operator
+
+_PATIENCE_S = 600.0  # for another process that is compiling the same library
+_LINES_KEPT = 20
+_failures: dict[str, str] = {}
+
+
+def torch_folder() -> Path:
+    """The installed torch package, with its headers and libraries."""
+    import torch
+
+    return Path(torch.__file__).parent
+
+
+def build_key(operator: Operator, tools: toolchain.Toolchain) -> str:
+    """16 hexadecimal digits that change with sources, flags, compiler, torch, platform and processor."""
+    import torch
+
+    digest = hashlib.sha256()
+    folder = paths.kernel_sources() / operator.name
+    for file in sorted(folder.iterdir()):
+        digest.update(f"{file.name}\0".encode() + file.read_bytes() + b"\0")
+    facts = [
+        *(f"{unit.name} {unit.source} {unit.flags}" for unit in operator.units),
+        *toolchain.compile_flags(Path("torch")),
+        *toolchain.link_flags(Path("torch")),
+        tools.compiler,
+        tools.version,
+        torch.__version__,
+        platform.system(),
+        platform.machine(),
+        toolchain.cpu_features(),
+    ]
+    digest.update("\n".join(facts).encode())
+    return digest.hexdigest()[:16]
+
+
+def library_file(operator: Operator, tools: toolchain.Toolchain, folder: Path | None = None) -> Path:
+    """Where the library of this key is or will be."""
+    name = f"{operator.name}-{build_key(operator, tools)}.so"
+    return (folder or paths.kernels_folder()) / name
+
+
+def build(operator: Operator, notes: list[str], *, again: bool = False) -> Path:
+    """The operator's library, compiled now unless this machine has it.
+
+    Args:
+        operator: what to compile.
+        notes: gets a sentence when the cache could not be used.
+        again: compile even if the library is there.
+
+    Raises:
+        UnavailableError: no compiler, or it failed; with the end of its output. A failure is remembered
+            for the life of the process.
+    """
+    tools = toolchain.find_toolchain()
+    target = library_file(operator, tools)
+    if target.exists() and not again:
+        return target
+    if target.name in _failures and not again:
+        raise UnavailableError(_failures[target.name])
+    try:
+        return _build_in(target.parent, operator, tools, again)
+    except OSError as error:
+        notes.append(f"{target.parent} cannot be written ({error.strerror}); compiled for this process only")
+        return _build_in(_temporary_folder(), operator, tools, again)
+
+
+def _temporary_folder() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="segzoo-kernels-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def _build_in(folder: Path, operator: Operator, tools: toolchain.Toolchain, again: bool) -> Path:
+    target = library_file(operator, tools, folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _locked(target):
+        if target.exists() and not again:
+            return target
+        _remove_leftovers(target)
+        work = Path(tempfile.mkdtemp(dir=folder, prefix=f".{target.stem}."))
+        try:
+            built = _compile(operator, tools, work, target.name)
+            os.replace(built, target)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+    return target
+
+
+@contextlib.contextmanager
+def _locked(target: Path) -> Iterator[None]:
+    lock = FileLock(target.with_suffix(".lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"waiting for another process that compiles {target.stem}", file=sys.stderr, flush=True)
+        try:
+            lock.acquire(timeout=_PATIENCE_S)
+        except Timeout:
+            raise UnavailableError(
+                f"another process has held {lock.lock_file} for {_PATIENCE_S:.0f} s; stop it and try again"
+            ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _remove_leftovers(target: Path) -> None:
+    """Folders of builds of this key that were killed; whoever holds the lock may clear them."""
+    for folder in target.parent.glob(f".{target.stem}.*"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _compile(operator: Operator, tools: toolchain.Toolchain, work: Path, target: str) -> Path:
+    sources = paths.kernel_sources() / operator.name
+    text = toolchain.ninja_file(operator, tools, sources, torch_folder(), target)
+    (work / "build.ninja").write_text(text)
+    print(f"compiling {operator.title} for this CPU (about 10 s, once) ...", file=sys.stderr, flush=True)
+    begin = time.perf_counter()
+    command = [tools.ninja, "-C", str(work), "-j", str(toolchain.jobs())]
+    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if result.returncode:
+        _raise_failure(operator, tools, result.stdout, target)
+    print(f"compiled {operator.title} in {time.perf_counter() - begin:.1f} s", file=sys.stderr, flush=True)
+    return work / target
+
+
+def _raise_failure(operator: Operator, tools: toolchain.Toolchain, log: str, target: str) -> None:
+    if "No space left on device" in log:
+        raise OSError(28, "No space left on device")
+    last = "\n".join(log.strip().splitlines()[-_LINES_KEPT:])
+    message = f"compiling {operator.title} with {tools.compiler} ({tools.version}) failed:\n{last}"
+    _failures[target] = message
+    raise UnavailableError(message)
+
+
+def cached_files() -> list[Path]:
+    """Libraries, locks and left-over folders in the cache, of every key."""
+    folder = paths.kernels_folder()
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+def clean() -> tuple[int, int]:
+    """Removes everything that was compiled; the next use compiles again. Returns files and bytes removed."""
+    files, size = 0, 0
+    for path in cached_files():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+            continue
+        size += path.stat().st_size
+        files += path.suffix != ".lock"
+        path.unlink()
+    return files, size

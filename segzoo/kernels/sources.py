@@ -1,0 +1,46 @@
+"""What each compiled operator is made of. Adding one is adding an entry here and a folder in csrc/."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass, field
+
+_AVX2 = ("-mavx2", "-mfma")
+_AVX512 = ("-mavx512f", "-mavx512vl", "-mavx512dq", "-mavx512bw", "-mfma", "-mprefer-vector-width=512")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unit:
+    """One object file: a source in the operator's folder and the flags it needs beside the general ones."""
+
+    source: str
+    name: str
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operator:
+    """A shared library that registers an operator when it is loaded.
+
+    Attributes:
+        name: the folder in csrc/ and the stem of the library's file.
+        title: for messages.
+        units: object files. Variants of one source for unlike processors are chosen between at run time,
+            so that one library serves every node that shares a cache.
+    """
+
+    name: str
+    title: str
+    units: tuple[Unit, ...] = field(default_factory=tuple)
+
+
+def _variant(name: str, *flags: str) -> Unit:
+    return Unit(source="cpu_variant.cpp", name=f"cpu_{name}", flags=(f"-DSEGZOO_VARIANT={name}", "-O3", *flags))
+
+
+def neighborhood_attention() -> Operator:
+    """The CPU library of segzoo::neighborhood_attention_2d for this machine's architecture."""
+    units = [Unit(source="cpu.cpp", name="cpu", flags=("-O2",)), _variant("portable")]
+    if platform.machine() in ("x86_64", "AMD64"):
+        units += [_variant("avx2", *_AVX2), _variant("avx512", *_AVX512)]
+    return Operator(name="neighborhood_attention", title="neighborhood attention", units=tuple(units))
