@@ -97,10 +97,15 @@ def _build(group: str, words: dict[str, Any], *inputs: Any) -> nn.Module:
     parameters = dict(words)
     kind = parameters.pop("type", None)
     builder = _builder(group, kind)
+    signature = inspect.signature(builder)
+    unknown = [word for word in parameters if word not in signature.parameters]
+    if unknown:
+        near = suggestion(unknown[0], signature.parameters)
+        raise UsageError(f"architecture: {kind!r} of {group} has no parameter {unknown[0]!r}{near}")
     try:
-        inspect.signature(builder).bind(*inputs, **parameters)
+        signature.bind(*inputs, **parameters)
     except TypeError as error:
-        raise UsageError(f"architecture: {group} {kind!r}: {error}") from error
+        raise UsageError(f"architecture: {kind!r} of {group}: {error}") from error
     return builder(*inputs, **parameters)
 
 
