@@ -1,0 +1,1 @@
+"""Necks: modules between backbone and head, one file for each `type`."""
