@@ -1,0 +1,120 @@
+"""What the commands `segzoo kernel ...` report, each as a Run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from segzoo import kernels, paths
+from segzoo.errors import UnavailableError
+from segzoo.kernels import build as builder
+from segzoo.kernels import check
+from segzoo.kernels.native import choice
+from segzoo.kernels.sources import neighborhood_attention
+from segzoo.kernels.toolchain import find_toolchain
+from segzoo.results import Run, Stopwatch, command_line, environment
+
+
+def _finished(command: str, watch: Stopwatch, **parts: Any) -> Run:
+    return Run(
+        command=command,
+        environment=environment("cpu"),
+        command_line=command_line(),
+        started=watch.started,
+        duration_s=watch.seconds,
+        **parts,
+    )
+
+
+def build_run(*, again: bool) -> Run:
+    """Compiles what is missing (everything when `again`).
+
+    Raises:
+        UnavailableError: it cannot be compiled here.
+    """
+    watch = Stopwatch()
+    notes: list[str] = []
+    library = builder.build(neighborhood_attention(), notes, again=again)
+    conditions = {"operator": "neighborhood_attention", "library": str(library)}
+    metrics: dict[str, float | int | None] = {"library_bytes": library.stat().st_size}
+    return _finished("kernel build", watch, conditions=conditions, metrics=metrics, notes=notes)
+
+
+def status_run() -> Run:
+    """Compiler, cache and what a run would use, without compiling or loading."""
+    watch = Stopwatch()
+    conditions: dict[str, Any] = {"SEGZOO_KERNELS": choice(), "cache": str(paths.kernels_folder())}
+    notes = []
+    compiled = False
+    try:
+        tools = find_toolchain()
+        library = builder.library_file(neighborhood_attention(), tools)
+        compiled = library.exists()
+        conditions |= {"compiler": tools.compiler, "compiler_version": tools.version, "ninja": tools.ninja}
+        conditions |= {"library": str(library), "compiled": compiled}
+    except UnavailableError as error:
+        notes.append(str(error))
+    usable = choice() != "reference" and not notes
+    conditions["kernel"] = "native" if usable else "reference"
+    files = [file for file in builder.cached_files() if file.suffix == ".so"]
+    metrics: dict[str, float | int | None] = {
+        "cached_libraries": len(files),
+        "cached_bytes": sum(file.stat().st_size for file in files),
+    }
+    return _finished("kernel status", watch, conditions=conditions, metrics=metrics, notes=notes)
+
+
+def check_run(tell: Callable[[str], None]) -> Run:
+    """Verifies forward and backward of the kernel that this process uses, telling a line for each part.
+
+    The Run has every comparison in its breakdown; its status is "failed" when one is out of tolerance.
+    """
+    watch = Stopwatch()
+    kernels.load()
+    tell(f"kernel: {kernels.describe()}")
+    findings = [*_part("forward", check.verify_forward(), tell), *_part("backward", check.verify_backward(), tell)]
+    wrong = [finding for finding in findings if not finding.within]
+    rows = [
+        {"part": f.part, "case": f.case, "result": f.result, "error": f.error, "tolerance": f.tolerance}
+        for f in findings
+    ]
+    return _finished(
+        "kernel check",
+        watch,
+        conditions={"kernel": kernels.describe(), "truth": "float64 reference"},
+        metrics={"comparisons": len(findings), "out_of_tolerance": len(wrong)},
+        breakdown={"comparison": rows},
+        notes=kernels.notes(),
+        status="failed" if wrong else "ok",
+        error=f"{len(wrong)} of {len(findings)} comparisons are out of tolerance" if wrong else None,
+    )
+
+
+def _part(name: str, found: Iterator[check.Finding], tell: Callable[[str], None]) -> list[check.Finding]:
+    findings = list(found)
+    wrong = [finding for finding in findings if not finding.within]
+    for finding in wrong:
+        tell(f"  {finding.case}: {finding.result} is off by {finding.error:.2e}, tolerance {finding.tolerance:.2e}")
+    # error as a share of its tolerance, because tolerances differ between dtypes
+    worst = max(findings, key=lambda f: f.error / f.tolerance if f.tolerance else f.error)
+    verdict = "FAILED" if wrong else "ok"
+    tell(
+        f"verifying {name} ... {verdict} ({len(findings)} comparisons; closest: {worst.result}, "
+        f"error {worst.error:.2e} of {worst.tolerance:.2e} allowed)"
+    )
+    return findings
+
+
+def clean_run() -> Run:
+    """Empties the cache of compiled kernels."""
+    watch = Stopwatch()
+    files, size = builder.clean()
+    metrics: dict[str, float | int | None] = {"removed_files": files, "removed_bytes": size}
+    return _finished("kernel clean", watch, conditions={"cache": str(paths.kernels_folder())}, metrics=metrics)
+
+
+def text_of(run: Run) -> str:
+    """Conditions, metrics and notes of a Run, a line each."""
+    facts = {**run.conditions, **run.metrics}
+    width = max(map(len, facts))
+    return "\n".join([*(f"{name:<{width}}  {value}" for name, value in facts.items()), *run.notes])
