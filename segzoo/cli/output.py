@@ -9,16 +9,25 @@ from pathlib import Path
 import typer
 
 from segzoo.cli.options import Format
-from segzoo.report.render import render
+from segzoo.report.render import render, render_breakdown
 from segzoo.results import Run, write_text_atomically
 
 
-def emit(runs: list[Run], *, format: Format = Format.TABLE, json: bool = False, output: Path | None = None) -> None:
+def emit(
+    runs: list[Run],
+    *,
+    format: Format = Format.TABLE,
+    json: bool = False,
+    output: Path | None = None,
+    by: str | None = None,
+) -> None:
     """Prints the runs in the chosen format and, where asked for, writes them to `output` as JSON.
 
-    One run is written as an object, several as a list.
+    One run is written as an object, several as a list. `by` names a breakdown to show in place of the
+    totals; JSON has all of them in any case.
     """
-    typer.echo(render(runs, "json" if json else format.value))
+    style = "json" if json else format.value
+    typer.echo(render(runs, style) if by is None or style == "json" else render_breakdown(runs, by, style))
     if output is not None:
         write_text_atomically(output, render(runs, "json") + "\n")
 

@@ -21,16 +21,9 @@ from torch.utils._pytree import tree_leaves
 
 from segzoo.errors import UsageError
 from segzoo.profiling.rules import RULES, Rule, get_rule, operator_name
+from segzoo.profiling.uncounted import is_elementwise, moves_only
 
 RESIZE = "resize"
-_CHEAP_TAGS = {getattr(torch.Tag, name, None) for name in ("pointwise", "reduction")} - {None}
-_REDUCTIONS = {"_softmax", "_log_softmax", "softmax", "mean", "sum", "amax", "amin", "max", "var_mean", "cumsum"}
-_MOVES = set(
-    "alias arange cat clone constant_pad_nd contiguous copy copy_ detach empty empty_like expand fill_ flip full "
-    "full_like gather im2col index index_put_ index_select lift_fresh linspace new_empty new_full new_ones "
-    "new_zeros ones ones_like pixel_shuffle pixel_unshuffle reflection_pad2d repeat replication_pad2d roll "
-    "scalar_tensor scatter stack to _to_copy zero_ zeros zeros_like".split()
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,8 +209,8 @@ class _Counter(TorchDispatchMode):
         self._remember_size(args, named, output)
         if counting:
             self._count(func, counting, args, named, output)
-        elif not _moves_only(func):
-            kind = self.elementwise if _is_elementwise(func) else self.no_formula
+        elif not moves_only(func):
+            kind = self.elementwise if is_elementwise(func) else self.no_formula
             kind[operator_name(func)] += 1
         return output
 
@@ -232,11 +225,3 @@ class _Counter(TorchDispatchMode):
             id(leaf): leaf.numel() * leaf.element_size() for leaf in tree_leaves(values) if isinstance(leaf, Tensor)
         }
         self.largest_call_bytes = max(self.largest_call_bytes, sum(sizes.values()))
-
-
-def _moves_only(func: OpOverload) -> bool:
-    return func.is_view or func.overloadpacket.__name__ in _MOVES or not func._schema.returns
-
-
-def _is_elementwise(func: OpOverload) -> bool:
-    return bool(_CHEAP_TAGS & set(func.tags)) or func.overloadpacket.__name__ in _REDUCTIONS

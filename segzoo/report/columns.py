@@ -57,6 +57,46 @@ def printed_billions(value: Any) -> str:
     return f"{value / 1e9:g} G"
 
 
+def mebibytes(value: Any) -> str:
+    """Writes bytes in MiB."""
+    return f"{value / 2**20:.0f} MiB"
+
+
+def part(name: str, key: str) -> Callable[[Run], Any]:
+    """The count `key` of one part of the model."""
+
+    def value(run: Run) -> Any:
+        return next((row[key] for row in run.breakdown.get("part", []) if row["part"] == name), None)
+
+    return value
+
+
+def expected(key: str, index: int = 0) -> Callable[[Run], Any]:
+    """A field of the published figure that the run was compared with."""
+    return lambda run: getattr(run.expected[index], key) if len(run.expected) > index else None
+
+
+def relative_difference(run: Run) -> float | None:
+    """(measured - published) / published of the run's first comparison."""
+    first = run.expected[0] if run.expected else None
+    return None if first is None or first.difference is None else first.difference / first.value
+
+
+def percent(value: Any) -> str:
+    """Writes a signed ratio in percent."""
+    return f"{100 * value:+.2f} %"
+
+
+def verdict(value: Any) -> str:
+    """Writes whether a figure is within its tolerance."""
+    return "ok" if value else "OFF"
+
+
+def by_times(value: Any) -> str:
+    """Writes a shape such as 1x3x512x2048."""
+    return "x".join(map(str, value))
+
+
 NAME = Column("model", model_name)
 
 COLUMNS: dict[str, list[Column]] = {
@@ -69,5 +109,46 @@ COLUMNS: dict[str, list[Column]] = {
         Column("mIoU", metric("miou_percent_published"), "{:g}".format),
         Column("mIoU ms+flip", metric("miou_ms_percent_published"), "{:g}".format),
         Column("weights", condition("weights")),
+    ],
+    "params": [
+        NAME,
+        Column("params", metric("params"), millions),
+        Column("published", expected("value"), millions),
+        Column("difference", relative_difference, percent),
+        Column("verdict", expected("within"), verdict),
+        Column("backbone", part("backbone", "params"), millions),
+        Column("neck", part("neck", "params"), millions),
+        Column("head", part("decode_head", "params"), millions),
+        Column("auxiliary head", part("auxiliary_head", "params"), millions),
+        Column("buffers", metric("buffers"), millions),
+    ],
+    "flops": [
+        NAME,
+        Column("input", condition("shape"), by_times),
+        Column("rule", condition("rule")),
+        Column("MACs by rule", metric("macs_by_rule"), billions),
+        Column("published", expected("value"), billions),
+        Column("difference", relative_difference, percent),
+        Column("verdict", expected("within"), verdict),
+        Column("backbone", part("backbone", "macs_by_rule"), billions),
+        Column("neck", part("neck", "macs_by_rule"), billions),
+        Column("head", part("decode_head", "macs_by_rule"), billions),
+        Column("MACs", metric("macs"), billions),
+        Column("FLOPs", metric("flops"), billions),
+    ],
+    "latency": [
+        NAME,
+        Column("scope", condition("scope")),
+        Column("input", condition("shape"), by_times),
+        Column("device", condition("device")),
+        Column("dtype", condition("dtype")),
+        Column("threads", condition("threads")),
+        Column("median ms", metric("latency_ms_median"), decimals(2)),
+        Column("p10", metric("latency_ms_p10"), decimals(2)),
+        Column("p90", metric("latency_ms_p90"), decimals(2)),
+        Column("p99", metric("latency_ms_p99"), decimals(2)),
+        Column("images/s", metric("images_per_second"), decimals(2)),
+        Column("peak memory", metric("peak_memory_bytes"), mebibytes),
+        Column("samples", condition("samples")),
     ],
 }

@@ -42,11 +42,24 @@ def render(runs: list[Run], format: str = "table") -> str:
     return "\n".join([table, *_footnotes(runs)])
 
 
+def render_breakdown(runs: list[Run], name: str, format: str = "table") -> str:
+    """One breakdown of the runs as text, a row for each of its rows, the model's name in front."""
+    rows = [{"model": run.model.get("name", ""), **row} for run in runs for row in run.breakdown.get(name, [])]
+    if format != "csv":
+        return table(rows, format)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]) if rows else ["model"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().rstrip("\n")
+
+
 def table(rows: list[dict[str, Any]], format: str = "table") -> str:
     """Plain rows of text and numbers as a table; headings are the keys of the first row."""
     from tabulate import tabulate
 
-    return tabulate(rows, headers="keys", tablefmt="github" if format == "md" else "simple", missingval=MISSING)
+    style = "github" if format == "md" else "simple"
+    return tabulate(rows, headers="keys", tablefmt=style, missingval=MISSING, intfmt=",")
 
 
 def _columns(runs: list[Run]) -> list[Column]:

@@ -1,0 +1,78 @@
+"""`segzoo params`, `segzoo flops` and `segzoo latency`: what a model costs."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Annotated
+
+import typer
+
+from segzoo.cli.options import BatchSize, Format, FormatOption, Json, Names, Output, Quiet, parse_shape
+from segzoo.cli.output import emit, say
+
+
+class Breakdown(str, Enum):
+    """Finer tables of a count."""
+
+    PART = "part"
+    OPERATOR = "operator"
+    MODULE = "module"
+    NOT_COUNTED = "not_counted"
+
+
+ShapeOrPublished = Annotated[
+    str | None,
+    typer.Option("--shape", metavar="HxW", help="Input height and width in pixels (default: the published figure's)."),
+]
+RuleOption = Annotated[
+    str | None,
+    typer.Option(
+        "--rule", help="Counting rule: fvcore or multiply-add (default: the published figure's).", metavar="RULE"
+    ),
+]
+By = Annotated[Breakdown | None, typer.Option("--by", help="Show this finer table instead of the totals.")]
+Check = Annotated[bool, typer.Option("--check", help="Exit with 7 if a count is not the published one.")]
+
+
+def params(
+    names: Names,
+    check: Check = False,
+    format: FormatOption = Format.TABLE,
+    json: Json = False,
+    output: Output = None,
+) -> None:
+    """Count parameters, in all and by part, beside the published figure."""
+    from segzoo.profiling import published, records
+    from segzoo.registry import select
+
+    runs = [records.params_run(name) for name in select(names)]
+    emit(runs, format=format, json=json, output=output)
+    if check:
+        published.check(runs)
+
+
+def flops(
+    names: Names,
+    shape: ShapeOrPublished = None,
+    rule: RuleOption = None,
+    batch_size: BatchSize = 1,
+    by: By = None,
+    check: Check = False,
+    format: FormatOption = Format.TABLE,
+    json: Json = False,
+    output: Output = None,
+    quiet: Quiet = False,
+) -> None:
+    """Count multiply-adds (MACs) and FLOPs at a shape, beside the published figure; needs no weights."""
+    from segzoo.profiling import published, records
+    from segzoo.profiling.rules import get_rule
+    from segzoo.registry import select
+
+    size = parse_shape(shape) if shape else None
+    chosen = select(names)
+    runs = [records.flops_run(name, shape=size, batch_size=batch_size, rule=rule) for name in chosen]
+    for used in dict.fromkeys(run.conditions["rule"] for run in runs):
+        say(f"rule {used}: {get_rule(used).meaning}", quiet=quiet)
+    emit(runs, format=format, json=json, output=output, by=by.value if by else None)
+    if check:
+        published.check(runs)

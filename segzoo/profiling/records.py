@@ -1,0 +1,103 @@
+"""The counts of a model of the zoo as Runs. Models are built on the meta device: no weights, no memory."""
+
+from __future__ import annotations
+
+from segzoo.profiling.operations import OperationCount, count_operations
+from segzoo.profiling.parameters import count_parameters
+from segzoo.profiling.published import expected_macs, expected_params
+from segzoo.profiling.rules import get_rule
+from segzoo.registry import create_model, entry
+from segzoo.results import Run, Stopwatch, command_line, environment
+from segzoo.zoo.schema import Model
+
+DEFAULT_SHAPE = (512, 512)
+DEFAULT_RULE = "fvcore"
+
+
+def params_run(name: str) -> Run:
+    """Parameters of a model of the zoo, in all and by part, beside the published figure.
+
+    Raises:
+        UsageError: unknown name.
+    """
+    watch = Stopwatch()
+    count = count_parameters(create_model(name, device="meta"))
+    return Run(
+        command="params",
+        model={"name": name, "params": count.params},
+        metrics={
+            "params": count.params,
+            "params_trainable": count.trainable,
+            "buffers": count.buffers,
+            "parameter_bytes": count.parameter_bytes,
+        },
+        expected=expected_params(entry(name).published, count.params),
+        breakdown={"part": count.parts},
+        environment=environment(),
+        command_line=command_line(),
+        started=watch.started,
+        duration_s=watch.seconds,
+    )
+
+
+def flops_run(name: str, *, shape: tuple[int, int] | None = None, batch_size: int = 1, rule: str | None = None) -> Run:
+    """Multiply-adds and FLOPs of a model of the zoo, by part, operator and module, beside the published figure.
+
+    Args:
+        name: a name of the zoo.
+        shape: input (height, width) in pixels; the published figure's where None, else 512x512.
+        batch_size: images in the batch.
+        rule: of `macs_by_rule`; the published figure's where None, else "fvcore".
+
+    Raises:
+        UsageError: unknown name or rule, or a shape that the model cannot take.
+    """
+    watch = Stopwatch()
+    model_entry = entry(name)
+    shape, rule = _published_conditions(model_entry, shape, rule)
+    model = create_model(name, device="meta")
+    count = count_operations(model, (batch_size, 3, *shape), rule=rule, resize_logits=_is_segmentor(model_entry))
+    published = model_entry.published if batch_size == 1 else None
+    return Run(
+        command="flops",
+        model={"name": name, "params": count_parameters(model).params},
+        metrics={"macs_by_rule": count.macs_by_rule, "macs": count.macs, "flops": count.flops},
+        conditions={
+            "shape": list(count.shape),
+            "rule": rule,
+            "rule_meaning": get_rule(rule).meaning,
+            "counted_on": "meta",
+        },
+        expected=expected_macs(published, shape, rule, count.macs_by_rule),
+        breakdown={
+            "part": count.by_part(),
+            "operator": count.by_operator(),
+            "module": count.by_module(),
+            "not_counted": _not_counted(count),
+        },
+        notes=[f"no formula for {operator} ({calls} calls)" for operator, calls in count.no_formula.items()],
+        environment=environment(),
+        command_line=command_line(),
+        started=watch.started,
+        duration_s=watch.seconds,
+    )
+
+
+def _published_conditions(model: Model, shape: tuple[int, int] | None, rule: str | None) -> tuple[tuple[int, int], str]:
+    operations = model.published.operations if model.published else None
+    if operations is None:
+        return shape or DEFAULT_SHAPE, rule or DEFAULT_RULE
+    return shape or operations.shape, rule or operations.rule
+
+
+def _is_segmentor(model: Model) -> bool:
+    return model.architecture.head is not None
+
+
+def _not_counted(count: OperationCount) -> list[dict[str, str | int]]:
+    kinds = (("element-wise or reduction", count.elementwise), ("no formula", count.no_formula))
+    return [
+        {"operator": operator, "calls": calls, "why": why}
+        for why, operators in kinds
+        for operator, calls in sorted(operators.items())
+    ]
