@@ -10,6 +10,7 @@ from segzoo.errors import UsageError, suggestion
 from segzoo.protocol import Protocol
 from segzoo.zoo.manifest import load_manifest
 from segzoo.zoo.schema import Dataset, Model
+from segzoo.zoo.timm_names import is_timm_name, timm_entry, with_timm_weights
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,11 +25,13 @@ list_models = names
 
 
 def entry(name: str) -> Model:
-    """The manifest's entry of a model.
+    """The manifest's entry of a model; a name such as timm/resnet50+fpn needs none.
 
     Raises:
         UsageError: no such model; the message suggests near names.
     """
+    if is_timm_name(name):
+        return timm_entry(name)
     models = load_manifest().models
     if name not in models:
         raise UsageError(f"unknown model {name!r}{suggestion(name, models)} (see `segzoo list`)")
@@ -46,7 +49,7 @@ def select(patterns: list[str]) -> list[str]:
         matches = names(pattern)
         if not matches:
             entry(pattern)
-        chosen.update(dict.fromkeys(matches))
+        chosen.update(dict.fromkeys(matches or [pattern]))
     return list(chosen)
 
 
@@ -69,8 +72,8 @@ def get_protocol(name: str) -> Protocol:
         UsageError: neither a protocol nor a model.
     """
     manifest = load_manifest()
-    if name in manifest.models:
-        name = manifest.models[name].protocol
+    if name in manifest.models or is_timm_name(name):
+        name = entry(name).protocol
     if name not in manifest.protocols:
         raise UsageError(f"unknown protocol {name!r}{suggestion(name, manifest.protocols)}")
     return manifest.protocols[name]
@@ -101,6 +104,8 @@ def create_model(
     from segzoo.models.segmentor import build_segmentor
 
     model_entry = entry(name)
+    if pretrained and is_timm_name(name):
+        model_entry, pretrained = with_timm_weights(model_entry), False
     model = build_segmentor(model_entry.architecture, num_classes or model_entry.num_classes, device=device)
     if checkpoint is None and pretrained:
         from segzoo.weights.download import fetch
