@@ -1,0 +1,137 @@
+"""What only the compiled kernel has: vector widths, tiles, bands, threads, processor variants."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from neighborhood_cases import random_inputs, relative_error, require_native, run_backward, run_forward
+
+# widths around the vector lengths, windows as large as the map, head sizes that fit no vector
+SHAPES = [
+    # height, width, heads, head_dim, kernel, dilation
+    (3, 3, 1, 1, 3, 1),
+    (5, 16, 2, 17, 5, 1),
+    (9, 17, 1, 32, 3, 1),
+    (7, 33, 2, 40, 7, 1),
+    (40, 7, 1, 8, 7, 1),
+    (16, 18, 2, 32, 3, 5),
+    (15, 47, 1, 16, 5, 3),
+    (21, 22, 3, 24, 7, 3),
+    (66, 9, 1, 48, 9, 1),
+    (11, 30, 1, 64, 11, 1),
+    (27, 26, 2, 16, 13, 2),
+]
+
+
+@pytest.fixture(autouse=True)
+def _native() -> None:
+    require_native()
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+def test_every_shape_agrees_with_the_float64_reference(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    height, width, heads, head_dim, kernel, dilation = shape
+    q, k, v, rpb, grad = random_inputs(2, height, width, heads, head_dim, kernel, dtype)
+    numbers = kernel, dilation, 0.3
+    tolerance = 1e-13 if dtype is torch.float64 else 5e-6
+    wide = [tensor.double() for tensor in (q, k, v, rpb)]
+    for value, truth in zip(
+        run_forward("native", q, k, v, rpb, *numbers), run_forward("reference", *wide, *numbers), strict=True
+    ):
+        assert relative_error(value, truth) < tolerance
+    expected = run_backward("reference", grad.double(), *wide, *numbers)
+    for value, truth in zip(run_backward("native", grad, q, k, v, rpb, *numbers), expected, strict=True):
+        assert relative_error(value, truth) < tolerance
+
+
+def test_one_and_two_threads_give_the_same_bits() -> None:
+    q, k, v, rpb, grad = random_inputs(1, 37, 29, 2, 32, 7)
+    before, results = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 2):
+            torch.set_num_threads(threads)
+            results.append(
+                run_forward("native", q, k, v, rpb, 7, 2, 0.2) + run_backward("native", grad, q, k, v, rpb, 7, 2, 0.2)
+            )
+    finally:
+        torch.set_num_threads(before)
+    for one, two, again in zip(*results, strict=True):
+        assert torch.equal(one, two)
+        assert torch.equal(two, again)
+
+
+def test_large_logits_neither_overflow_nor_lose_the_maximum() -> None:
+    q, k, v, rpb, _ = random_inputs(1, 7, 20, 1, 8, 3)
+    output, logsumexp = run_forward("native", 300 * q, k, v, rpb, 3, 1, 1.0)
+    exact = run_forward("reference", 300 * q.double(), k.double(), v.double(), rpb.double(), 3, 1, 1.0)
+    assert torch.isfinite(output).all()
+    # a logit of some hundreds is rounded at 6e-8 of itself, which the exponential turns into about 1e-4
+    assert relative_error(output, exact[0]) < 1e-3
+    assert relative_error(logsumexp, exact[1]) < 1e-6
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_bad_key_spoils_the_queries_that_see_it_and_no_other(bad: float) -> None:
+    q, k, v, rpb, _ = random_inputs(1, 9, 20, 1, 8, 3)
+    k = k.clone()
+    k[0, 4, 10] = bad
+    spoilt = ~torch.isfinite(run_forward("native", q, k, v, rpb, 3, 1, 1.0)[0]).all(-1)[0, :, :, 0]
+    expected = ~torch.isfinite(run_forward("reference", q, k, v, rpb, 3, 1, 1.0)[0]).all(-1)[0, :, :, 0]
+    assert torch.equal(spoilt, expected)
+    assert spoilt[3:6, 9:12].all() and spoilt.sum() == 9
+
+
+def test_empty_batch_gives_empty_results() -> None:
+    q, k, v, rpb, grad = random_inputs(0, 5, 6, 2, 4, 3)
+    assert run_forward("native", q, k, v, rpb, 3, 1, 1.0)[0].shape == (0, 5, 6, 2, 4)
+    assert not run_backward("native", grad, q, k, v, rpb, 3, 1, 1.0)[3].any()
+
+
+_PRINT_SUMS = """
+import sys, torch
+sys.path[:0] = {path}
+from neighborhood_cases import random_inputs, run_backward, run_forward
+from segzoo import kernels
+q, k, v, rpb, grad = random_inputs(1, 21, 37, 2, 20, 5)
+results = run_forward("native", q, k, v, rpb, 5, 2, 0.3) + run_backward("native", grad, q, k, v, rpb, 5, 2, 0.3)
+print(kernels.describe(), *(float(r.double().square().sum()) for r in results))
+"""
+
+
+@pytest.mark.parametrize("variant", ["portable", "avx2"])
+def test_every_processor_variant_computes_the_same(variant: str) -> None:
+    q, k, v, rpb, grad = random_inputs(1, 21, 37, 2, 20, 5)
+    words = _in_a_process({"SEGZOO_CPU_VARIANT": variant})
+    if variant not in words[1]:
+        pytest.skip(f"this processor has no {variant} variant")
+    results = run_forward("native", q, k, v, rpb, 5, 2, 0.3) + run_backward("native", grad, q, k, v, rpb, 5, 2, 0.3)
+    for word, result in zip(words[2:], results, strict=True):
+        assert float(word) == pytest.approx(float(result.double().square().sum()), rel=1e-5)
+
+
+def _in_a_process(environment: dict[str, str]) -> list[str]:
+    code = _PRINT_SUMS.format(path=repr([os.path.dirname(__file__), *sys.path]))
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
+    )
+    return result.stdout.split()
+
+
+def test_bands_cover_every_row_once() -> None:
+    # one head and one image are cut into bands; each band repeats the rows that its neighbours need
+    for height, kernel in itertools.product((16, 31, 64), (3, 7)):
+        q, k, v, rpb, grad = random_inputs(1, height, 9, 1, 16, kernel, torch.float64)
+        expected = run_backward("reference", grad, q, k, v, rpb, kernel, 1, 0.5)
+        for value, truth in zip(run_backward("native", grad, q, k, v, rpb, kernel, 1, 0.5), expected, strict=True):
+            assert relative_error(value, truth) < 1e-13
