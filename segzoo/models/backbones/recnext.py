@@ -8,6 +8,8 @@ Letters: B batch, C channels, H height, W width, N positions, D channels of a he
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -192,7 +194,7 @@ class RecNeXt(nn.Module):
         super().__init__()
         if token_mixer not in ("conv", "attention"):
             raise ValueError(f'token_mixer is "conv" or "attention", not {token_mixer!r}')
-        if any(after != 2 * before for before, after in zip(embed_dims, embed_dims[1:], strict=False)):
+        if any(after != 2 * before for before, after in itertools.pairwise(embed_dims)):
             raise ValueError(f"embed_dims double from stage to stage, not {embed_dims}")
         block = RecursiveConvBlock if token_mixer == "conv" else RecursiveAttentionBlock
         self.out_channels = list(embed_dims)
