@@ -86,6 +86,7 @@ def create_model(
     checkpoint: str | Path | None = None,
     num_classes: int | None = None,
     device: str = "cpu",
+    strict: bool = True,
 ) -> nn.Module:
     """A model of the zoo in evaluation mode: image [B, 3, H, W] float, normalised -> logits [B, C, h, w].
 
@@ -95,6 +96,8 @@ def create_model(
         checkpoint: load this file instead.
         num_classes: another number of classes than the entry's.
         device: where the model's tensors are made, "meta" included.
+        strict: weights that do not fit in full are an error; else what fits is loaded, and the model's attribute
+            `load_report` (a LoadReport, on every model with weights from a file) says what did not.
 
     Raises:
         UsageError: unknown name, or `pretrained` for an entry without weights.
@@ -114,5 +117,7 @@ def create_model(
     if checkpoint is not None:
         from segzoo.weights.load import load_weights
 
-        load_weights(model, Path(checkpoint), name=name)
+        report = load_weights(model, Path(checkpoint), name=name, strict=strict)
+        # Not through nn.Module.__setattr__, which is typed for tensors and modules.
+        object.__setattr__(model, "load_report", report)
     return model.eval()
