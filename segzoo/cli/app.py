@@ -23,6 +23,7 @@ app.command("list")(zoo.list_models)
 app.command("info")(zoo.info)
 app.command("params")(profile.params)
 app.command("flops")(profile.flops)
+app.command("latency")(profile.latency)
 
 # Options that hold for every command; they may stand anywhere on the command line.
 _GLOBAL_FLAGS = {"--debug"}

@@ -7,7 +7,20 @@ from typing import Annotated
 
 import typer
 
-from segzoo.cli.options import BatchSize, Format, FormatOption, Json, Names, Output, Quiet, parse_shape
+from segzoo.cli.options import (
+    BatchSize,
+    Device,
+    Dtype,
+    DtypeOption,
+    Format,
+    FormatOption,
+    Json,
+    Names,
+    Output,
+    Quiet,
+    Shape,
+    parse_shape,
+)
 from segzoo.cli.output import emit, say
 
 
@@ -18,6 +31,13 @@ class Breakdown(str, Enum):
     OPERATOR = "operator"
     MODULE = "module"
     NOT_COUNTED = "not_counted"
+
+
+class Scope(str, Enum):
+    """What a latency covers."""
+
+    MODEL = "model"
+    PROTOCOL = "protocol"
 
 
 ShapeOrPublished = Annotated[
@@ -32,6 +52,16 @@ RuleOption = Annotated[
 ]
 By = Annotated[Breakdown | None, typer.Option("--by", help="Show this finer table instead of the totals.")]
 Check = Annotated[bool, typer.Option("--check", help="Exit with 7 if a count is not the published one.")]
+Threads = Annotated[int | None, typer.Option("--threads", min=1, help="PyTorch's threads on the CPU.")]
+ScopeOption = Annotated[
+    Scope, typer.Option("--scope", help="The network alone, or a picture through the model's test protocol.")
+]
+Repetitions = Annotated[
+    int | None,
+    typer.Option("--repetitions", min=2, help="Timed calls (default: 100, or 10 s of them, at least 10)."),
+]
+Compile = Annotated[bool, typer.Option("--compile", help="Run the model through torch.compile.")]
+ChannelsLast = Annotated[bool, typer.Option("--channels-last", help="Channels innermost in memory.")]
 
 
 def params(
@@ -76,3 +106,41 @@ def flops(
     emit(runs, format=format, json=json, output=output, by=by.value if by else None)
     if check:
         published.check(runs)
+
+
+def latency(
+    names: Names,
+    shape: Shape = "512x512",
+    batch_size: BatchSize = 1,
+    device: Device = "auto",
+    dtype: DtypeOption = Dtype.FP32,
+    threads: Threads = None,
+    scope: ScopeOption = Scope.MODEL,
+    repetitions: Repetitions = None,
+    compile: Compile = False,
+    channels_last: ChannelsLast = False,
+    format: FormatOption = Format.TABLE,
+    json: Json = False,
+    output: Output = None,
+) -> None:
+    """Time models with random weights: warm-up until steady, then median, p10, p90 and p99 of all samples."""
+    from segzoo.profiling.records import latency_run
+    from segzoo.registry import select
+
+    size = parse_shape(shape)
+    runs = [
+        latency_run(
+            name,
+            shape=size,
+            batch_size=batch_size,
+            device=device,
+            dtype=dtype.value,
+            threads=threads,
+            scope=scope.value,
+            repetitions=repetitions,
+            compile=compile,
+            channels_last=channels_last,
+        )
+        for name in select(names)
+    ]
+    emit(runs, format=format, json=json, output=output)

@@ -221,7 +221,7 @@ class _Counter(TorchDispatchMode):
             self.macs[rule.name][key] += rule.count(func, args, named, output)
 
     def _remember_size(self, *values: Any) -> None:
-        sizes = {
-            id(leaf): leaf.numel() * leaf.element_size() for leaf in tree_leaves(values) if isinstance(leaf, Tensor)
-        }
-        self.largest_call_bytes = max(self.largest_call_bytes, sum(sizes.values()))
+        # By storage, so that a view and what it views count once.
+        storages = [leaf.untyped_storage() for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
+        total = sum({storage._cdata: storage.nbytes() for storage in storages}.values())
+        self.largest_call_bytes = max(self.largest_call_bytes, total)

@@ -29,6 +29,22 @@ def expected_params(published: Published | None, params: int) -> list[Expected]:
     return [_compared("params", published.params, params, PARAMETERS_TOLERANCE, published.source)]
 
 
+def expected_latency(published: Published | None, median_ms: float) -> list[Expected]:
+    """The published latency beside ours, without a verdict: it was taken on another device."""
+    if published is None or published.latency is None:
+        return []
+    taken = published.latency
+    return [
+        Expected(
+            metric="latency_ms_median",
+            value=taken.value_ms,
+            source=f"{published.source} ({taken.scope} on {taken.device})",
+            measured=median_ms,
+            difference=median_ms - taken.value_ms,
+        )
+    ]
+
+
 def published_macs(operations: Count) -> float:
     """The published count in multiply-adds."""
     return operations.value / (2 if operations.unit == "flops" else 1)
