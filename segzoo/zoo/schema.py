@@ -115,12 +115,36 @@ class Published(Entry, frozen=True, kw_only=True, forbid_unknown_fields=True):
     source: str
 
 
+class LayerDecay(Entry, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Learning rates that fall from the head towards the input: times rate**depth-from-the-top.
+
+    Attributes:
+        rate: factor from one layer to the one below it.
+        layers: number of layers of the backbone that the rule counts.
+        kind: "layer" counts transformer blocks, "stage" the groups of blocks of ConvNeXt's config.
+    """
+
+    rate: float
+    layers: int
+    kind: Literal["layer", "stage"] = "layer"
+
+
+class LayerDecay(Entry, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Lower learning rates for lower layers: block i of `layers` has rate ** (layers - i) of the heads' rate."""
+
+    rate: float
+    layers: int
+
+
 class Recipe(Entry, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a model was trained; the fields follow the published configs.
 
     Attributes:
         lr: base learning rate for the whole batch.
         paramwise: substring of a parameter's name -> {"lr_mult", "decay_mult"}.
+        layer_decay: learning rates that fall from the heads to the first layer; then parameters of one dimension
+            are not decayed, and `paramwise` is not used.
+        layer_decay: how the learning rate falls with depth, where it does.
         schedule: {"policy": "poly", "power": ..., "min_lr": ...} and the like, per iteration.
         crop: training crop (height, width) in pixels.
         scale: limits (long, short) in pixels of the keep-ratio resize before `scale_range` is drawn.
@@ -133,6 +157,8 @@ class Recipe(Entry, frozen=True, kw_only=True, forbid_unknown_fields=True):
     momentum: float | None = None
     weight_decay: float = 0.0
     paramwise: dict[str, dict[str, float]] = {}
+    layer_decay: LayerDecay | None = None
+    layer_decay: LayerDecay | None = None
     schedule: dict[str, Any] = {}
     warmup: dict[str, Any] = {}
     iterations: int

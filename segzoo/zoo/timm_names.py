@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from segzoo.errors import UsageError, suggestion
 from segzoo.zoo.schema import Architecture, Model
 
 PREFIX = "timm/"
-_HEADS = {
+_HEADS: dict[str, dict[str, Any]] = {
     "upernet": {"type": "upernet", "channels": 512},
     "fpn": {"type": "semantic_fpn"},
     "segformer": {"type": "segformer"},

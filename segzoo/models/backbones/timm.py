@@ -43,7 +43,7 @@ def _create(name: str, pretrained: bool, drop_path_rate: float) -> Any:
 
     if not timm.is_model(name):
         raise UsageError(f"timm has no model {name!r}{suggestion(name, timm.list_models())}")
-    drop_path = {"drop_path_rate": drop_path_rate} if drop_path_rate else {}
+    drop_path: dict[str, Any] = {"drop_path_rate": drop_path_rate} if drop_path_rate else {}
     for options in _ANY_SIZE:
         try:
             return timm.create_model(name, pretrained=pretrained, features_only=True, **options, **drop_path)
