@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from segzoo.cli import profile, zoo
+from segzoo.cli import profile, weights, zoo
 from segzoo.errors import SegzooError
 
 app = typer.Typer(
@@ -21,6 +21,8 @@ app = typer.Typer(
 )
 app.command("list")(zoo.list_models)
 app.command("info")(zoo.info)
+app.command("download")(weights.download)
+app.add_typer(weights.cache, name="cache")
 app.command("params")(profile.params)
 app.command("flops")(profile.flops)
 app.command("latency")(profile.latency)

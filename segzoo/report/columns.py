@@ -97,6 +97,16 @@ def by_times(value: Any) -> str:
     return "x".join(map(str, value))
 
 
+def short_hash(value: Any) -> str:
+    """Writes the first digits of a hash."""
+    return str(value)[:12]
+
+
+def megabytes(value: Any) -> str:
+    """Writes bytes in MB (10^6)."""
+    return f"{value / 1e6:.1f} MB"
+
+
 NAME = Column("model", model_name)
 
 COLUMNS: dict[str, list[Column]] = {
@@ -109,6 +119,23 @@ COLUMNS: dict[str, list[Column]] = {
         Column("mIoU", metric("miou_percent_published"), "{:g}".format),
         Column("mIoU ms+flip", metric("miou_ms_percent_published"), "{:g}".format),
         Column("weights", condition("weights")),
+    ],
+    "download": [
+        NAME,
+        Column("state", condition("state")),
+        Column("size", metric("bytes"), megabytes),
+        Column("seconds", metric("seconds"), decimals(1)),
+        Column("sha256", condition("sha256"), short_hash),
+        Column("path", condition("path")),
+        Column("url", condition("url")),
+    ],
+    "cache": [
+        NAME,
+        Column("state", condition("state")),
+        Column("size", metric("bytes"), megabytes),
+        Column("sha256", condition("sha256"), short_hash),
+        Column("date", condition("date")),
+        Column("path", condition("path")),
     ],
     "params": [
         NAME,

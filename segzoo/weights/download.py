@@ -72,6 +72,12 @@ def cached(source: Source) -> Path | None:
     return None
 
 
+def expected_path(source: Source) -> Path:
+    """Where the file is: in the package, in the cache, or where a download would put it."""
+    found = source.embedded or next((path for path in source.targets if path.is_file()), None)
+    return found or source.targets[0]
+
+
 def _adopt(source: Source) -> Path | None:
     """A file that somebody put into the cache, or that was touched: hashed, compared and recorded."""
     for path in source.targets:

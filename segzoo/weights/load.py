@@ -81,6 +81,8 @@ class LoadReport:
         """The summary and, below it, what does not fit, grouped by module so that it takes at most `limit` lines."""
         shapes = [f"{item.key}: {item.in_file} in the file, {item.in_model} in the model" for item in self.misshapen]
         share = max(1, limit // 3)
+        if len(shapes) > share:
+            shapes = [*shapes[: share - 1], f"{len(shapes) - share + 1} more"]
         sections = [
             ("missing", _grouped(self.missing, share)),
             ("unexpected", _grouped(self.unexpected, share)),

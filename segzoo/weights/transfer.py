@@ -149,7 +149,7 @@ def _check_start(chunk: bytes) -> None:
 def _disk_error(error: OSError, partial: Partial) -> SegzooError:
     if error.errno in _FULL_DISK:
         return SegzooError(
-            f"the disk of {partial.path.parent} is full; the {partial.size / 1e6:.1f} MB in {partial.path.name} are kept "
-            "and the next try goes on from there: make room, or set SEGZOO_HOME to another disk"
+            f"the disk of {partial.path.parent} is full; the {partial.size / 1e6:.1f} MB in {partial.path.name} are "
+            "kept and the next try goes on from there: make room, or set SEGZOO_HOME to another disk"
         )
     return SegzooError(f"cannot write {partial.path}: {error.strerror or error}")
