@@ -1,7 +1,8 @@
 """Compiles an operator's library once a machine and finds it again: key, look, lock, look again, build, move.
 
 A library's file name holds a hash of all that shaped it. The lock is the operating system's, so it goes
-with the process that held it; a library appears under its name whole or not at all.
+with the process that held it. A library appears under its name whole or not at all, and is compared with
+its checksum before use: loading a truncated one would kill the process.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ def build(operator: Operator, notes: list[str], *, again: bool = False) -> Path:
     """
     tools = toolchain.find_toolchain()
     target = library_file(operator, tools)
-    if target.exists() and not again:
+    if not again and _is_whole(target):
         return target
     if target.name in _failures and not again:
         raise UnavailableError(_failures[target.name])
@@ -90,6 +91,17 @@ def build(operator: Operator, notes: list[str], *, again: bool = False) -> Path:
     except OSError as error:
         notes.append(f"{target.parent} cannot be written ({error.strerror}); compiled for this process only")
         return _build_in(_temporary_folder(), operator, tools, again)
+
+
+def _checksum_file(target: Path) -> Path:
+    return target.with_suffix(".sha256")
+
+
+def _is_whole(target: Path) -> bool:
+    try:
+        return hashlib.sha256(target.read_bytes()).hexdigest() == _checksum_file(target).read_text()
+    except OSError:
+        return False
 
 
 def _temporary_folder() -> Path:
@@ -102,12 +114,14 @@ def _build_in(folder: Path, operator: Operator, tools: toolchain.Toolchain, agai
     target = library_file(operator, tools, folder)
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(target):
-        if target.exists() and not again:
+        if not again and _is_whole(target):
             return target
         _remove_leftovers(target)
         work = Path(tempfile.mkdtemp(dir=folder, prefix=f".{target.stem}."))
         try:
             built = _compile(operator, tools, work, target.name)
+            digest = hashlib.sha256(built.read_bytes()).hexdigest()
+            _checksum_file(target).write_text(digest)
             os.replace(built, target)
         finally:
             shutil.rmtree(work, ignore_errors=True)
@@ -163,19 +177,19 @@ def _raise_failure(operator: Operator, tools: toolchain.Toolchain, log: str, tar
 
 
 def cached_files() -> list[Path]:
-    """Libraries, locks and left-over folders in the cache, of every key."""
+    """Libraries, checksums, locks and left-over folders in the cache, of every key."""
     folder = paths.kernels_folder()
     return sorted(folder.iterdir()) if folder.is_dir() else []
 
 
 def clean() -> tuple[int, int]:
-    """Removes everything that was compiled; the next use compiles again. Returns files and bytes removed."""
+    """Removes everything that was compiled. Returns how many libraries, and their bytes with all beside them."""
     files, size = 0, 0
     for path in cached_files():
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
             continue
         size += path.stat().st_size
-        files += path.suffix != ".lock"
+        files += path.suffix == ".so"
         path.unlink()
     return files, size

@@ -109,7 +109,7 @@ def clean_run() -> Run:
     """Empties the cache of compiled kernels."""
     watch = Stopwatch()
     files, size = builder.clean()
-    metrics: dict[str, float | int | None] = {"removed_files": files, "removed_bytes": size}
+    metrics: dict[str, float | int | None] = {"removed_libraries": files, "removed_bytes": size}
     return _finished("kernel clean", watch, conditions={"cache": str(paths.kernels_folder())}, metrics=metrics)
 
 

@@ -72,13 +72,8 @@ def _load_library() -> None:
     library = build(operator, _state.notes)
     try:
         torch.ops.load_library(library)
-    except OSError:
-        # a damaged file in the cache; one that was just compiled and still does not load is an error
-        library = build(operator, _state.notes, again=True)
-        try:
-            torch.ops.load_library(library)
-        except OSError as error:
-            raise UnavailableError(f"{library} does not load: {error}") from error
+    except OSError as error:
+        raise UnavailableError(f"{library} does not load: {error}; `segzoo kernel clean` removes it") from error
     variant = ctypes.CDLL(str(library)).segzoo_neighborhood_attention_variant
     variant.restype = ctypes.c_char_p
     _state.library, _state.variant = str(library), variant().decode()

@@ -6,6 +6,7 @@ import itertools
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -116,7 +117,7 @@ def test_every_processor_variant_computes_the_same(variant: str) -> None:
 
 
 def _in_a_process(environment: dict[str, str]) -> list[str]:
-    code = _PRINT_SUMS.format(path=repr([os.path.dirname(__file__), *sys.path]))
+    code = _PRINT_SUMS.format(path=repr([str(Path(__file__).parent), *sys.path]))
     result = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, **environment},
