@@ -129,21 +129,12 @@ class LayerDecay(Entry, frozen=True, kw_only=True, forbid_unknown_fields=True):
     kind: Literal["layer", "stage"] = "layer"
 
 
-class LayerDecay(Entry, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Lower learning rates for lower layers: block i of `layers` has rate ** (layers - i) of the heads' rate."""
-
-    rate: float
-    layers: int
-
-
 class Recipe(Entry, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a model was trained; the fields follow the published configs.
 
     Attributes:
         lr: base learning rate for the whole batch.
         paramwise: substring of a parameter's name -> {"lr_mult", "decay_mult"}.
-        layer_decay: learning rates that fall from the heads to the first layer; then parameters of one dimension
-            are not decayed, and `paramwise` is not used.
         layer_decay: how the learning rate falls with depth, where it does.
         schedule: {"policy": "poly", "power": ..., "min_lr": ...} and the like, per iteration.
         crop: training crop (height, width) in pixels.
@@ -157,7 +148,6 @@ class Recipe(Entry, frozen=True, kw_only=True, forbid_unknown_fields=True):
     momentum: float | None = None
     weight_decay: float = 0.0
     paramwise: dict[str, dict[str, float]] = {}
-    layer_decay: LayerDecay | None = None
     layer_decay: LayerDecay | None = None
     schedule: dict[str, Any] = {}
     warmup: dict[str, Any] = {}
