@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from segzoo.cli import profile, weights, zoo
+from segzoo.cli import doctor, profile, weights, zoo
 from segzoo.errors import SegzooError
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app.add_typer(weights.cache, name="cache")
 app.command("params")(profile.params)
 app.command("flops")(profile.flops)
 app.command("latency")(profile.latency)
+app.command("doctor")(doctor.doctor)
 
 # Options that hold for every command; they may stand anywhere on the command line.
 _GLOBAL_FLAGS = {"--debug"}

@@ -43,8 +43,12 @@ def render(runs: list[Run], format: str = "table") -> str:
 
 
 def render_breakdown(runs: list[Run], name: str, format: str = "table") -> str:
-    """One breakdown of the runs as text, a row for each of its rows, the model's name in front."""
-    rows = [{"model": run.model.get("name", ""), **row} for run in runs for row in run.breakdown.get(name, [])]
+    """One breakdown of the runs as text, a row for each of its rows, the model's name (if any) in front."""
+    rows = [
+        {"model": run.model["name"], **row} if "name" in run.model else row
+        for run in runs
+        for row in run.breakdown.get(name, [])
+    ]
     if format != "csv":
         return table(rows, format)
     text = io.StringIO()
