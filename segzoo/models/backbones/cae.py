@@ -38,6 +38,8 @@ class BiasedAttention(nn.Module):
     token: as query, as key, and with itself.
     """
 
+    relative_position_index: Tensor
+
     def __init__(self, dim: int, num_heads: int, position_index: Tensor) -> None:
         super().__init__()
         self.num_heads = num_heads
