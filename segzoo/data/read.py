@@ -1,0 +1,152 @@
+"""Reads images and labels from files as the published tool chain does, and refuses what it would get silently wrong."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from segzoo.errors import DatasetError
+
+_JPEG = b"\xff\xd8\xff"
+_JPEG_END = b"\xff\xd9"
+_START_OF_SCAN = 0xDA
+_PNG = b"\x89PNG\r\n\x1a\n"
+_LABEL_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L", "I;16N")
+
+
+def read_image(path: str | Path) -> NDArray[np.uint8]:
+    """The picture in a file: uint8 RGB [H, W, 3], as OpenCV's colour decoding gives it.
+
+    EXIF orientation is applied, an alpha channel is dropped without compositing, grey is repeated, of
+    16 bits the upper 8 are kept: what published figures were measured with. A file of which a part is
+    missing is an error, though OpenCV would fill the rest with grey.
+
+    Raises:
+        DatasetError: no such file, not an image, or a truncated or corrupt one.
+    """
+    path = Path(path)
+    data = _read_bytes(path)
+    if fault := _fault(data):
+        raise DatasetError(f"the image {path} is {fault}; get the file anew")
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error as error:
+        raise DatasetError(f"the image {path} cannot be decoded: {' '.join(str(error).split())}") from error
+    if image is None:
+        raise DatasetError(f"{path} is not an image that can be decoded, or a corrupt one; get the file anew")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
+
+
+def read_label(path: str | Path) -> NDArray[Any]:
+    """The values of a label file as they are stored: an integer array [H, W], uint8 for files of 8 bits.
+
+    A palette PNG gives its indices, not its colours. EXIF orientation is not applied.
+
+    Raises:
+        DatasetError: no such file, truncated, corrupt, lossy, or with more than one channel.
+    """
+    path = Path(path)
+    data = _read_bytes(path)
+    if data.startswith(_JPEG):
+        raise DatasetError(f"the label {path} is a JPEG, whose values are not exact; store labels as PNG")
+    if fault := _fault(data):
+        raise DatasetError(f"the label {path} is {fault}; get the file anew")
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            mode = image.mode
+            values = np.array(image) if mode in _LABEL_MODES else None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DatasetError(f"the label {path} cannot be decoded: {error}") from error
+    if values is None:
+        raise DatasetError(f"the label {path} has mode {mode}, not one channel of indices; convert it to a grey PNG")
+    return values.astype(np.uint8) if mode == "1" else values.astype(values.dtype.newbyteorder("="), copy=False)
+
+
+def image_size(path: str | Path) -> tuple[int, int]:
+    """(height, width) in pixels from the file's header, without EXIF orientation; nothing is decoded.
+
+    Raises:
+        DatasetError: no such file or not an image.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DatasetError(f"{path} is not an image: {error}") from error
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise DatasetError(f"there is no file {path}") from None
+    except OSError as error:
+        raise DatasetError(f"cannot read {path}: {error.strerror}") from error
+    if not data:
+        raise DatasetError(f"{path} is empty (0 bytes); get the file anew")
+    return data
+
+
+def _fault(data: bytes) -> str | None:
+    """What is wrong with the bytes of a file, "truncated" or "corrupt", as far as its format tells."""
+    if data.startswith(_JPEG):
+        return _jpeg_fault(data)
+    if data.startswith(_PNG):
+        return _png_fault(data)
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+    except UnidentifiedImageError:
+        return None  # OpenCV may know the format.
+    except (OSError, SyntaxError, ValueError, struct.error) as error:
+        return f"truncated or corrupt ({error})"
+    return None
+
+
+def _jpeg_fault(data: bytes) -> str | None:
+    """Walks the segments to the first scan and looks for the end marker from there on.
+
+    A scan escapes its 0xff, so that what looks like the marker is one; before the scan it may belong to
+    a thumbnail in the metadata.
+    """
+    position = 2
+    while True:
+        header = data[position : position + 4]
+        if len(header) < 4:
+            return "truncated (it ends before the picture begins)"
+        if header[0] != 0xFF:
+            return f"corrupt (no JPEG marker at byte {position})"
+        if header[1] == 0xFF:  # Padding before a marker.
+            position += 1
+            continue
+        position += 2 + int.from_bytes(header[2:], "big")
+        if header[1] == _START_OF_SCAN:
+            break
+    if data.find(_JPEG_END, position) >= 0:
+        return None
+    return f"truncated (its {len(data)} bytes stop inside the picture)"
+
+
+def _png_fault(data: bytes) -> str | None:
+    """Walks the chunks to the last one and compares their checksums, which decoders may let pass."""
+    position = len(_PNG)
+    while position + 12 <= len(data):
+        (length,) = struct.unpack_from(">I", data, position)
+        end = position + 8 + length
+        if end + 4 > len(data):
+            break
+        kind = data[position + 4 : position + 8]
+        if zlib.crc32(memoryview(data)[position + 4 : end]) != struct.unpack_from(">I", data, end)[0]:
+            return f"corrupt (wrong checksum of the PNG chunk {kind!r} at byte {position})"
+        if kind == b"IEND":
+            return None
+        position = end + 4
+    return f"truncated (its {len(data)} bytes stop inside the PNG chunk at byte {position})"
