@@ -26,6 +26,7 @@ app.add_typer(weights.cache, name="cache")
 app.command("params")(profile.params)
 app.command("flops")(profile.flops)
 app.command("latency")(profile.latency)
+app.command("verify")(profile.verify)
 app.command("doctor")(doctor.doctor)
 
 # Options that hold for every command; they may stand anywhere on the command line.

@@ -41,6 +41,12 @@ Names = Annotated[
     list[str],
     typer.Argument(metavar="NAME...", help="Models; globs such as 'nat-*' work.", autocompletion=complete_model),
 ]
+OptionalNames = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[NAME...]", help="Models; globs such as 'nat-*' work (default: all).", autocompletion=complete_model
+    ),
+]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A model.", autocompletion=complete_model)]
 FormatOption = Annotated[Format, typer.Option("--format", help="How to print the result.")]
 Json = Annotated[bool, typer.Option("--json", help="Same as --format json.")]

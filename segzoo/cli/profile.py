@@ -16,12 +16,13 @@ from segzoo.cli.options import (
     FormatOption,
     Json,
     Names,
+    OptionalNames,
     Output,
     Quiet,
     Shape,
     parse_shape,
 )
-from segzoo.cli.output import emit, say
+from segzoo.cli.output import emit, progress, say
 
 
 class Breakdown(str, Enum):
@@ -144,3 +145,20 @@ def latency(
         for name in select(names)
     ]
     emit(runs, format=format, json=json, output=output)
+
+
+def verify(
+    names: OptionalNames = None,
+    format: FormatOption = Format.TABLE,
+    json: Json = False,
+    output: Output = None,
+    quiet: Quiet = False,
+) -> None:
+    """Compare parameters and operations of every row with the published figures; exit 7 if one is off."""
+    from segzoo.profiling.verify import check, verify_run
+    from segzoo.registry import select
+
+    chosen = select(names or ["*"])
+    runs = [verify_run(name) for name in progress(chosen, total=len(chosen), unit="model", quiet=quiet)]
+    emit(runs, format=format, json=json, output=output)
+    check(runs)

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
-from segzoo.cli.options import Format, FormatOption, Json, Name, complete_model
+from segzoo.cli.options import Format, FormatOption, Json, Name, OptionalNames
 from segzoo.cli.output import emit
 
 
 def list_models(
-    patterns: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[NAME...]", help="Models; globs such as 'nat-*' work.", autocompletion=complete_model),
-    ] = None,
+    names: OptionalNames = None,
     format: FormatOption = Format.TABLE,
     json: Json = False,
 ) -> None:
@@ -22,7 +17,7 @@ def list_models(
     from segzoo.registry import select
     from segzoo.zoo.describe import published_run
 
-    emit([published_run(name) for name in select(patterns or ["*"])], format=format, json=json)
+    emit([published_run(name) for name in select(names or ["*"])], format=format, json=json)
 
 
 def info(name: Name, json: Json = False) -> None:

@@ -76,6 +76,18 @@ def expected(key: str, index: int = 0) -> Callable[[Run], Any]:
     return lambda run: getattr(run.expected[index], key) if len(run.expected) > index else None
 
 
+def of_metric(name: str, key: str) -> Callable[[Run], Any]:
+    """A field of the comparison of one metric; "relative" is (measured - published) / published."""
+
+    def value(run: Run) -> Any:
+        item = next((item for item in run.expected if item.metric == name), None)
+        if item is None or key != "relative":
+            return None if item is None else getattr(item, key)
+        return None if item.difference is None else item.difference / item.value
+
+    return value
+
+
 def relative_difference(run: Run) -> float | None:
     """(measured - published) / published of the run's first comparison."""
     first = run.expected[0] if run.expected else None
@@ -177,5 +189,17 @@ COLUMNS: dict[str, list[Column]] = {
         Column("images/s", metric("images_per_second"), decimals(2)),
         Column("peak memory", metric("peak_memory_bytes"), mebibytes),
         Column("samples", condition("samples")),
+    ],
+    "verify": [
+        NAME,
+        Column("params", metric("params"), millions),
+        Column("published", of_metric("params", "value"), millions),
+        Column("difference", of_metric("params", "relative"), percent),
+        Column("input", condition("shape"), by_times),
+        Column("rule", condition("rule")),
+        Column("MACs by rule", metric("macs_by_rule"), billions),
+        Column("published", of_metric("macs_by_rule", "value"), billions),
+        Column("difference", of_metric("macs_by_rule", "relative"), percent),
+        Column("verdict", condition("verdict")),
     ],
 }

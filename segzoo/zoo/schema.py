@@ -104,6 +104,7 @@ class Published(Entry, frozen=True, kw_only=True, forbid_unknown_fields=True):
         miou: single-scale mean IoU in percent.
         miou_ms: multi-scale and flip mean IoU in percent.
         tolerance: largest difference in mIoU points that `--check` accepts.
+        unreproduced: why a figure does not come out here, by metric ("params", "macs_by_rule").
     """
 
     params: float | None = None
@@ -112,6 +113,7 @@ class Published(Entry, frozen=True, kw_only=True, forbid_unknown_fields=True):
     miou_ms: float | None = None
     latency: Latency | None = None
     tolerance: float = 0.1
+    unreproduced: dict[str, str] = {}
     source: str
 
 
