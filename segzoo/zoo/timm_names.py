@@ -10,11 +10,11 @@ from segzoo.errors import UsageError, suggestion
 from segzoo.zoo.schema import Architecture, Model
 
 PREFIX = "timm/"
-_HEADS: dict[str, dict[str, Any]] = {
-    "upernet": {"type": "upernet", "channels": 512},
-    "fpn": {"type": "semantic_fpn"},
-    "segformer": {"type": "segformer"},
-    "fcn": {"type": "fcn", "in_index": -1, "channels": 512, "num_convs": 2},
+_HEADS: dict[str, dict[str, dict[str, Any]]] = {
+    "upernet": {"head": {"type": "upernet", "channels": 512}},
+    "fpn": {"neck": {"type": "fpn", "channels": 256}, "head": {"type": "semantic_fpn", "channels": 128}},
+    "segformer": {"head": {"type": "segformer"}},
+    "fcn": {"head": {"type": "fcn", "in_index": -1, "channels": 512, "num_convs": 2}},
 }
 
 
@@ -34,7 +34,7 @@ def timm_entry(name: str) -> Model:
         near = suggestion(head, _HEADS)
         raise UsageError(f"{name!r}: write timm/BACKBONE+HEAD with a head of {', '.join(_HEADS)}{near}")
     return Model(
-        architecture=Architecture(backbone={"type": "timm", "name": backbone}, head=_HEADS[head]),
+        architecture=Architecture(backbone={"type": "timm", "name": backbone}, **_HEADS[head]),
         dataset="ade20k",
         num_classes=150,
         protocol="ade20k-whole",

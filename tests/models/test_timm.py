@@ -21,6 +21,7 @@ with warnings.catch_warnings():
     [
         ("timm/convnext_atto+upernet", 4),
         ("timm/resnet18+fcn", 32),
+        ("timm/resnet18+fpn", 4),
         ("timm/swin_tiny_patch4_window7_224+upernet", 4),
         ("timm/vit_tiny_patch16_224+upernet", 16),
     ],
