@@ -84,6 +84,7 @@ def create_model(
     *,
     pretrained: bool = False,
     checkpoint: str | Path | None = None,
+    backbone_checkpoint: str | Path | None = None,
     num_classes: int | None = None,
     device: str = "cpu",
     strict: bool = True,
@@ -94,30 +95,40 @@ def create_model(
         name: a name of the zoo.
         pretrained: load the published weights, downloading them first where needed.
         checkpoint: load this file instead.
+        backbone_checkpoint: start the backbone alone from this pretraining file, to train from; position tables are
+            resized, the heads stay fresh and `load_report` says what the file lacked.
         num_classes: another number of classes than the entry's.
         device: where the model's tensors are made, "meta" included.
         strict: weights that do not fit in full are an error; else what fits is loaded, and the model's attribute
             `load_report` (a LoadReport, on every model with weights from a file) says what did not.
 
     Raises:
-        UsageError: unknown name, or `pretrained` for an entry without weights.
+        UsageError: unknown name, `pretrained` for an entry without weights, or `backbone_checkpoint` beside others.
         IntegrityError: weights that are unsafe, corrupt or do not fit.
         NetworkError: no mirror answered.
     """
     from segzoo.models.segmentor import build_segmentor
 
+    if backbone_checkpoint is not None and (pretrained or checkpoint is not None):
+        raise UsageError("backbone_checkpoint is for a model without weights; leave out pretrained and checkpoint")
     model_entry = entry(name)
     if pretrained and is_timm_name(name):
         model_entry, pretrained = with_timm_weights(model_entry), False
-    model = build_segmentor(model_entry.architecture, num_classes or model_entry.num_classes, device=device)
     if checkpoint is None and pretrained:
         from segzoo.weights.download import fetch
 
         checkpoint = fetch(name, model_entry)
+    model = build_segmentor(model_entry.architecture, num_classes or model_entry.num_classes, device=device)
+    report = None
     if checkpoint is not None:
         from segzoo.weights.load import load_weights
 
         report = load_weights(model, Path(checkpoint), name=name, strict=strict)
+    elif backbone_checkpoint is not None:
+        from segzoo.weights.backbone import load_backbone
+
+        report = load_backbone(model, Path(backbone_checkpoint), name=name)
+    if report is not None:
         # Not through nn.Module.__setattr__, which is typed for tensors and modules.
         object.__setattr__(model, "load_report", report)
     return model.eval()

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from segzoo.errors import IntegrityError
+from segzoo.errors import IntegrityError, UsageError
 from segzoo.weights.layouts import to_native
 from segzoo.weights.load import LoadReport, Misshapen
 from segzoo.weights.positions import relative_span, resize_position_embedding, resize_relative_table
@@ -37,10 +37,13 @@ def load_backbone(model: nn.Module, path: Path, *, name: str) -> LoadReport:
 
     Raises:
         IntegrityError: the file is unsafe or corrupt, or of a network of another width or depth.
+        UsageError: the model is on the meta device, which holds no values.
     """
     path = Path(path)
     backbone = getattr(model, "backbone", model)
     own = backbone.state_dict()
+    if any(tensor.is_meta for tensor in own.values()):
+        raise UsageError(f"{name} is on the meta device, which cannot hold weights; build it on cpu or cuda")
     everything, layout = to_native(read_state_dict(path))
     place, state = backbone_part(everything, own)
     state = {key: value for key, value in fit_positions(state, own).items() if not key.endswith(_COMPUTED)}
