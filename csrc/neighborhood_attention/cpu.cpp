@@ -23,13 +23,17 @@
 namespace {
 
 using segzoo::Problem;
+using segzoo::Strip;
 using segzoo::Tile;
 using segzoo::Tokens;
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
-// Fewer pieces than this leave cores idle, more only repeat the rows that bands share.
-constexpr long kEnoughUnits = 64;
+// Backward: fewer units than this leave cores idle. Their number must not depend on the number of threads,
+// because they sum gradients of their own.
+constexpr long kBackwardUnits = 32;
+// Forward: any cut gives the same bits, so the number of threads decides.
+constexpr long kForwardUnitsAThread = 4;
 constexpr long kLeastBandRows = 8;
 
 // The best variant this processor runs. SEGZOO_CPU_VARIANT names a lesser one, for tests.
@@ -83,10 +87,12 @@ class Memory {
   Real* pointer_;
 };
 
-// Places and tiles of the columns. Short residue classes share a vector, whole classes to a tile.
+// Places, tiles and strips of the columns. Short residue classes share a vector, whole classes to a tile.
 struct Columns {
   std::vector<int> column_of_place;
   std::vector<Tile> tiles;
+  std::vector<Strip> strips;
+  int strip_keys = 0;
 
   Columns(long width, long kernel, long dilation, long lanes) {
     for (long residue = 0; residue < dilation; ++residue) {
@@ -109,6 +115,7 @@ struct Columns {
       first += count;
     }
     for (Tile& tile : tiles) finish(tile, lanes);
+    join();
   }
 
  private:
@@ -128,6 +135,18 @@ struct Columns {
       tile.bias_offset[lane] = tile.bias_offset[tile.count - 1];
     }
     for (long lane = 0; lane < lanes; ++lane) tile.shifted |= tile.key_offset[lane] != lane;
+  }
+
+  // Strips of nearly equal numbers of tiles.
+  void join() {
+    const int count = static_cast<int>(tiles.size());
+    const int parts = (count + segzoo::kStripTiles - 1) / segzoo::kStripTiles;
+    for (int part = 0; part < parts; ++part) {
+      const int first = count * part / parts, end = count * (part + 1) / parts;
+      const int keys = tiles[end - 1].first_key + tiles[end - 1].key_count - tiles[first].first_key;
+      strips.push_back({first, end - first, tiles[first].first_key, keys});
+      strip_keys = std::max(strip_keys, keys);
+    }
   }
 };
 
@@ -163,16 +182,17 @@ Problem describe(const Tensor& query, const Tensor& key, const Tensor& value, co
   problem.value = tokens(value);
   problem.column_of_place = columns.column_of_place.data();
   problem.tiles = columns.tiles.data();
-  problem.tile_count = static_cast<long>(columns.tiles.size());
+  problem.strips = columns.strips.data();
+  problem.strip_count = static_cast<long>(columns.strips.size());
+  problem.strip_keys = columns.strip_keys;
   return problem;
 }
 
-// As many bands as give enough units; decided by the problem alone, so that results never depend on the
-// number of threads.
-long bands_for(long units, const Problem& problem) {
+// As many bands as give `enough` units of work, but none so low that it mostly repeats its neighbours' keys.
+long bands_for(long strips, long enough, const Problem& problem) {
   const long shortest = problem.height / problem.dilation;
   const long most = std::max(1L, shortest / std::max(kLeastBandRows, problem.kernel - 1));
-  return std::clamp((kEnoughUnits + units - 1) / std::max(1L, units), 1L, most);
+  return std::clamp((enough + strips - 1) / std::max(1L, strips), 1L, most);
 }
 
 void check(const Tensor& tensor, const Tensor& query, const char* name) {
@@ -215,8 +235,9 @@ std::tuple<Tensor, Tensor> forward(const Tensor& query, const Tensor& key, const
   problem.bias = bias ? bias->const_data_ptr() : nullptr;
   problem.output = output.mutable_data_ptr();
   problem.logsumexp = logsumexp.mutable_data_ptr();
-  const long strips = problem.batch * problem.heads * dilation * problem.tile_count;
-  problem.bands = bands_for(strips, problem);
+  const long strips = problem.batch * problem.heads * dilation * problem.strip_count;
+  const long threads = torch::stable::get_num_threads();
+  problem.bands = threads == 1 ? 1 : bands_for(strips, threads * kForwardUnitsAThread, problem);
   run_units<Real>(strips * problem.bands, kernels.forward_scratch(problem),
                   [&](long unit, Real* scratch) { kernels.forward(problem, unit, scratch); });
   return {output, logsumexp};
@@ -263,7 +284,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> backward(const Tensor& grad_output, c
   problem.grad_key = grad_key.mutable_data_ptr();
   problem.grad_value = grad_value.mutable_data_ptr();
   const long strips = problem.batch * problem.heads * dilation;
-  problem.bands = bands_for(strips, problem);
+  problem.bands = bands_for(strips, kBackwardUnits, problem);
   const long longest = segzoo::class_length(problem.height, 0, dilation);
   problem.unit_key_rows =
       std::min(longest, (longest + problem.bands - 1) / problem.bands + static_cast<long>(kernel) - 1);

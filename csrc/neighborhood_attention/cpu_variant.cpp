@@ -1,11 +1,13 @@
 // Forward and backward of neighborhood attention, compiled once per processor variant (SEGZOO_VARIANT).
 //
-// A unit of work belongs to one thread. Its tiles sweep down the rows: a ring holds the rows of keys and
-// values that a group of query rows needs, each packed once; the attention weights of a group stay in
-// the innermost caches and are never written out.
+// A unit of work belongs to one thread. It sweeps down the rows of a strip of tiles: a ring holds the rows
+// of keys and values that a group of query rows needs, each packed once; the attention weights of a group
+// stay in the innermost caches and are never written out.
 #include "sweep.h"
 
 namespace {
+
+using segzoo::kStripTiles;
 
 template <typename Real>
 void fill(Real* target, long count, Real value) {
@@ -20,7 +22,7 @@ struct ForwardScratch {
   ForwardScratch(Arena<Real> arena, const Problem& problem, long* size)
       : keys(arena, problem, true, false), values(arena, problem, false, true) {
     const long tile = kGroupRows * kLanes<Real>, kernel = problem.kernel;
-    bias = arena.take(kernel * (2 * kernel - 1) * kLanes<Real>);
+    bias = arena.take(kStripTiles * bias_size(problem, kLanes<Real>));
     queries = arena.take(tile * problem.head_dim);
     scores = arena.take(tile * kernel * kernel);
     sums = arena.take(tile * keys.width);
@@ -71,23 +73,31 @@ void forward_group(const Problem& problem, const Unit& unit, const Group& group,
     }
   }
   fill<Real>(scratch.sums, group.count * lanes * scratch.values.width, 0);
-  gather_group<Real>(problem, group, view.tile, scratch.values, scratch.scores, scratch.sums);
+  gather_group<Real>(problem, group, view, scratch.values, scratch.scores, scratch.sums);
   write_group<Real>(problem, unit, group, view.tile, scratch.sums, scratch.inverse, problem.output);
 }
 
 template <typename Real>
 void forward(const Problem& problem, long number, Real* memory) {
   const ForwardScratch<Real> scratch({memory}, problem, nullptr);
-  const Unit unit(problem, number, true);
-  const TileView<Real> view(problem, problem.tiles[unit.tile], unit.head, scratch.bias);
-  long filled = segzoo::window_start(unit.begin, unit.rows, problem.kernel);
+  const Strip& strip = problem.strips[number % problem.strip_count];
+  const Unit unit(problem, number / problem.strip_count);
+  const long size = bias_size(problem, kLanes<Real>);
+  for (int i = 0; problem.bias && i < strip.tile_count; ++i) {
+    spread_bias<Real>(problem, problem.tiles[strip.first_tile + i], unit.head, scratch.bias + i * size);
+  }
+  long filled = unit.key_begin;
   for (long rank = unit.begin; rank < unit.end; rank += kGroupRows) {
     const Group group(problem, unit, rank);
     for (; filled < group.key_end; ++filled) {
-      scratch.keys.fill(problem, problem.key, unit, view.tile, filled);
-      scratch.values.fill(problem, problem.value, unit, view.tile, filled);
+      scratch.keys.fill(problem, problem.key, unit, strip, filled);
+      scratch.values.fill(problem, problem.value, unit, strip, filled);
     }
-    forward_group<Real>(problem, unit, group, view, scratch);
+    for (int i = 0; i < strip.tile_count; ++i) {
+      const Real* bias = problem.bias ? scratch.bias + i * size : nullptr;
+      const TileView<Real> view(problem.tiles[strip.first_tile + i], strip, bias);
+      forward_group<Real>(problem, unit, group, view, scratch);
+    }
   }
 }
 
@@ -107,8 +117,8 @@ struct BackwardScratch {
   BackwardScratch(Arena<Real> arena, const Problem& problem, long* size)
       : keys(arena, problem, true, true), values(arena, problem, true, false) {
     const long tile = kGroupRows * kLanes<Real>, kernel = problem.kernel;
-    bias = arena.take(kernel * (2 * kernel - 1) * kLanes<Real>);
-    grad_bias = arena.take(kernel * (2 * kernel - 1) * kLanes<Real>);
+    bias = arena.take(kStripTiles * bias_size(problem, kLanes<Real>));
+    grad_bias = arena.take(kStripTiles * bias_size(problem, kLanes<Real>));
     queries = arena.take(tile * problem.head_dim);
     grads = arena.take(tile * problem.head_dim);
     query_rows = arena.take(tile * keys.width);
@@ -135,11 +145,14 @@ void recall(const Problem& problem, const Unit& unit, const Tile& tile, long ran
     const long entry = token * problem.heads + unit.head;
     logsumexp[lane] = static_cast<const Real*>(problem.logsumexp)[entry] * static_cast<Real>(kLog2E);
     const Real* output = static_cast<const Real*>(problem.output) + entry * problem.head_dim;
-    double sum = 0;
-    for (long d = 0; d < problem.head_dim; ++d) {
-      sum += static_cast<double>(output[d]) * static_cast<double>(grad_rows[active * width + d]);
-    }
-    row_sum[lane] = static_cast<Real>(sum);
+    const Real* grad = grad_rows + active * width;
+    Vector<Real> sums{};
+    long d = 0;
+    for (; d + kLanes<Real> <= problem.head_dim; d += kLanes<Real>) sums += load<Real>(output + d) * load<Real>(grad + d);
+    Real sum = 0;
+    for (; d < problem.head_dim; ++d) sum += output[d] * grad[d];
+    for (int i = 0; i < kLanes<Real>; ++i) sum += sums[i];
+    row_sum[lane] = sum;
   }
 }
 
@@ -167,13 +180,13 @@ void logit_gradients(const Problem& problem, const Unit& unit, const Group& grou
 
 // grad_bias[row of the table][tap][lane] += gradients of the logits
 template <typename Real>
-void add_bias_gradient(const Problem& problem, const Group& group, const BackwardScratch<Real>& scratch) {
+void add_bias_gradient(const Problem& problem, const Group& group, const Real* grad_weights, Real* grad_bias) {
   constexpr int lanes = kLanes<Real>;
   const long kernel = problem.kernel;
   for (int i = 0; i < group.count; ++i) {
     const long entry = segzoo::bias_index(group.first + i, group.start[i], kernel);
-    Real* sum = scratch.grad_bias + entry * kernel * lanes;
-    const Real* grad = scratch.grad_weights + i * kernel * kernel * lanes;
+    Real* sum = grad_bias + entry * kernel * lanes;
+    const Real* grad = grad_weights + i * kernel * kernel * lanes;
     for (long t = 0; t < kernel * kernel * lanes; t += lanes) {
       store<Real>(sum + t, load<Real>(sum + t) + load<Real>(grad + t));
     }
@@ -211,12 +224,28 @@ void scatter_group(const Problem& problem, const Group& group, const Tile& tile,
   }
 }
 
+// The unit's own sums that its groups add to.
 template <typename Real>
-void backward_group(const Problem& problem, const Unit& unit, const Group& group,
-                    const TileView<Real>& view, const BackwardScratch<Real>& scratch, Real* grad_key,
-                    Real* grad_value, long unit_first_key) {
-  const Tile& tile = view.tile;
-  const long width = scratch.keys.width, lanes = kLanes<Real>;
+struct UnitGradients {
+  Real *key, *value, *bias;
+  long size;
+
+  UnitGradients(const Problem& problem, long number, long width)
+      : size(problem.unit_key_rows * problem.width * width) {
+    const long table = 2 * problem.kernel - 1;
+    key = static_cast<Real*>(problem.unit_grad_key) + number * size;
+    value = static_cast<Real*>(problem.unit_grad_value) + number * size;
+    bias = static_cast<Real*>(problem.unit_grad_bias) + number * table * table;
+    fill<Real>(key, size, 0);
+    fill<Real>(value, size, 0);
+    if (problem.bias) fill<Real>(bias, table * table, 0);
+  }
+};
+
+template <typename Real>
+void pack_queries(const Problem& problem, const Unit& unit, const Group& group, const Tile& tile,
+                  const BackwardScratch<Real>& scratch) {
+  const long size = kLanes<Real> * scratch.keys.width;
   const Real scale = static_cast<Real>(problem.scale);
   const Real factor = static_cast<Real>(problem.scale * kLog2E);
   pack_group<Real>(problem, problem.query, unit, group, tile, factor, scratch.queries);
@@ -224,50 +253,66 @@ void backward_group(const Problem& problem, const Unit& unit, const Group& group
   for (int i = 0; i < group.count; ++i) {
     const long row = unit.row(problem, group.first + i);
     pack_rows<Real>({problem, problem.query, unit.batch, row, unit.head}, tile.first, tile.count,
-                    problem.head_dim, scale, scratch.query_rows + i * lanes * width);
+                    problem.head_dim, scale, scratch.query_rows + i * size);
     pack_rows<Real>({problem, problem.grad_output, unit.batch, row, unit.head}, tile.first, tile.count,
-                    problem.head_dim, 1, scratch.grad_rows + i * lanes * width);
+                    problem.head_dim, 1, scratch.grad_rows + i * size);
   }
+}
+
+template <typename Real>
+void backward_group(const Problem& problem, const Unit& unit, const Group& group,
+                    const TileView<Real>& view, const BackwardScratch<Real>& scratch, Real* grad_bias,
+                    const UnitGradients<Real>& gradients) {
+  const Tile& tile = view.tile;
+  const long width = scratch.keys.width;
+  pack_queries<Real>(problem, unit, group, tile, scratch);
   score_group<Real>(problem, group, view, view.bias, scratch.keys, scratch.queries, scratch.weights);
   score_group<Real>(problem, group, view, nullptr, scratch.values, scratch.grads, scratch.grad_weights);
   logit_gradients<Real>(problem, unit, group, tile, scratch);
-  if (view.bias) add_bias_gradient<Real>(problem, group, scratch);
-  fill<Real>(scratch.sums, group.count * lanes * width, 0);
-  gather_group<Real>(problem, group, tile, scratch.keys, scratch.grad_weights, scratch.sums);
+  if (view.bias) add_bias_gradient<Real>(problem, group, scratch.grad_weights, grad_bias);
+  fill<Real>(scratch.sums, group.count * kLanes<Real> * width, 0);
+  gather_group<Real>(problem, group, view, scratch.keys, scratch.grad_weights, scratch.sums);
   write_group<Real>(problem, unit, group, tile, scratch.sums, scratch.factor, problem.grad_query);
-  scatter_group<Real>(problem, group, tile, scratch.grad_weights, scratch.query_rows, grad_key,
-                      unit_first_key, width);
-  scatter_group<Real>(problem, group, tile, scratch.weights, scratch.grad_rows, grad_value, unit_first_key,
-                      width);
+  scatter_group<Real>(problem, group, tile, scratch.grad_weights, scratch.query_rows, gradients.key,
+                      unit.key_begin, width);
+  scatter_group<Real>(problem, group, tile, scratch.weights, scratch.grad_rows, gradients.value,
+                      unit.key_begin, width);
+}
+
+template <typename Real>
+void backward_strip(const Problem& problem, const Unit& unit, const Strip& strip,
+                    const BackwardScratch<Real>& scratch, const UnitGradients<Real>& gradients) {
+  const long size = bias_size(problem, kLanes<Real>);
+  const Tile* tiles = problem.tiles + strip.first_tile;
+  for (int i = 0; problem.bias && i < strip.tile_count; ++i) {
+    spread_bias<Real>(problem, tiles[i], unit.head, scratch.bias + i * size);
+  }
+  fill<Real>(scratch.grad_bias, strip.tile_count * size, 0);
+  long filled = unit.key_begin;
+  for (long rank = unit.begin; rank < unit.end; rank += kGroupRows) {
+    const Group group(problem, unit, rank);
+    for (; filled < group.key_end; ++filled) {
+      scratch.keys.fill(problem, problem.key, unit, strip, filled);
+      scratch.values.fill(problem, problem.value, unit, strip, filled);
+    }
+    for (int i = 0; i < strip.tile_count; ++i) {
+      const TileView<Real> view(tiles[i], strip, problem.bias ? scratch.bias + i * size : nullptr);
+      backward_group<Real>(problem, unit, group, view, scratch, scratch.grad_bias + i * size, gradients);
+    }
+  }
+  for (int i = 0; problem.bias && i < strip.tile_count; ++i) {
+    fold_bias_gradient<Real>(problem, tiles[i], scratch.grad_bias + i * size, gradients.bias);
+  }
 }
 
 template <typename Real>
 void backward(const Problem& problem, long number, Real* memory) {
   const BackwardScratch<Real> scratch({memory}, problem, nullptr);
-  const Unit unit(problem, number, false);
-  const long table = 2 * problem.kernel - 1, taps = problem.kernel * table * kLanes<Real>;
-  const long size = problem.unit_key_rows * problem.width * scratch.keys.width;
-  Real* grad_key = static_cast<Real*>(problem.unit_grad_key) + number * size;
-  Real* grad_value = static_cast<Real*>(problem.unit_grad_value) + number * size;
-  Real* grad_bias = static_cast<Real*>(problem.unit_grad_bias) + number * table * table;
-  fill<Real>(grad_key, size, 0);
-  fill<Real>(grad_value, size, 0);
+  const Unit unit(problem, number);
+  const UnitGradients<Real> gradients(problem, number, scratch.keys.width);
   fill<Real>(scratch.factor, kGroupRows * kLanes<Real>, static_cast<Real>(problem.scale));
-  if (problem.bias) fill<Real>(grad_bias, table * table, 0);
-  const long first_key = segzoo::window_start(unit.begin, unit.rows, problem.kernel);
-  for (long i = 0; i < problem.tile_count; ++i) {
-    const TileView<Real> view(problem, problem.tiles[i], unit.head, scratch.bias);
-    fill<Real>(scratch.grad_bias, taps, 0);
-    long filled = first_key;
-    for (long rank = unit.begin; rank < unit.end; rank += kGroupRows) {
-      const Group group(problem, unit, rank);
-      for (; filled < group.key_end; ++filled) {
-        scratch.keys.fill(problem, problem.key, unit, view.tile, filled);
-        scratch.values.fill(problem, problem.value, unit, view.tile, filled);
-      }
-      backward_group<Real>(problem, unit, group, view, scratch, grad_key, grad_value, first_key);
-    }
-    if (problem.bias) fold_bias_gradient<Real>(problem, view.tile, scratch.grad_bias, grad_bias);
+  for (long i = 0; i < problem.strip_count; ++i) {
+    backward_strip<Real>(problem, unit, problem.strips[i], scratch, gradients);
   }
 }
 
@@ -278,32 +323,39 @@ long backward_scratch(const Problem& problem) {
   return size;
 }
 
+// Adds (or, at first, copies) one unit's part of a row of gradients to a row of the result.
+template <typename Real>
+void add_row(const Problem& problem, const Real* part, bool first, Real* target) {
+  const long width = padded<Real>(problem.head_dim), token = problem.heads * problem.head_dim;
+  for (long place = 0; place < problem.width; ++place, part += width) {
+    Real* sum = target + problem.column_of_place[place] * token;
+    long d = 0;
+    for (; d + kLanes<Real> <= problem.head_dim; d += kLanes<Real>) {
+      store<Real>(sum + d, first ? load<Real>(part + d) : load<Real>(sum + d) + load<Real>(part + d));
+    }
+    for (; d < problem.head_dim; ++d) sum[d] = first ? part[d] : sum[d] + part[d];
+  }
+}
+
 // Second pass: the gradients of one image row of keys and values, from every unit that touched it.
 template <typename Real>
 void add_up(const Problem& problem, long number) {
   const long image_row = number % problem.height, batch = number / problem.height;
   const long residue = image_row % problem.dilation, rank = image_row / problem.dilation;
-  const long width = padded<Real>(problem.head_dim);
-  const long size = problem.unit_key_rows * problem.width * width;
+  const long line = problem.width * padded<Real>(problem.head_dim), size = problem.unit_key_rows * line;
   for (long head = 0; head < problem.heads; ++head) {
     const long first_unit = ((batch * problem.heads + head) * problem.dilation + residue) * problem.bands;
-    for (long place = 0; place < problem.width; ++place) {
-      const long token = number * problem.width + problem.column_of_place[place];
-      Real* grad_key = static_cast<Real*>(problem.grad_key) + (token * problem.heads + head) * problem.head_dim;
-      Real* grad_value = static_cast<Real*>(problem.grad_value) + (token * problem.heads + head) * problem.head_dim;
-      fill<Real>(grad_key, problem.head_dim, 0);
-      fill<Real>(grad_value, problem.head_dim, 0);
-      for (long band = 0; band < problem.bands; ++band) {
-        const Unit unit(problem, first_unit + band, false);
-        const long begin = segzoo::window_start(unit.begin, unit.rows, problem.kernel);
-        const long end = segzoo::window_start(unit.end - 1, unit.rows, problem.kernel) + problem.kernel;
-        if (rank < begin || rank >= end) continue;
-        const long offset = (first_unit + band) * size + ((rank - begin) * problem.width + place) * width;
-        const Real* key_part = static_cast<const Real*>(problem.unit_grad_key) + offset;
-        const Real* value_part = static_cast<const Real*>(problem.unit_grad_value) + offset;
-        for (long d = 0; d < problem.head_dim; ++d) grad_key[d] += key_part[d];
-        for (long d = 0; d < problem.head_dim; ++d) grad_value[d] += value_part[d];
-      }
+    const long target = (number * problem.width * problem.heads + head) * problem.head_dim;
+    bool first = true;
+    for (long i = first_unit; i < first_unit + problem.bands; ++i) {
+      const Unit unit(problem, i);
+      if (rank < unit.key_begin || rank >= unit.key_end) continue;
+      const long part = i * size + (rank - unit.key_begin) * line;
+      add_row<Real>(problem, static_cast<const Real*>(problem.unit_grad_key) + part, first,
+                    static_cast<Real*>(problem.grad_key) + target);
+      add_row<Real>(problem, static_cast<const Real*>(problem.unit_grad_value) + part, first,
+                    static_cast<Real*>(problem.grad_value) + target);
+      first = false;
     }
   }
 }

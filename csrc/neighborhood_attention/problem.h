@@ -8,7 +8,8 @@
 namespace segzoo {
 
 constexpr int kMaxLanes = 16;
-constexpr int kGroupRows = 4;  // query rows that share each loaded key
+constexpr int kGroupRows = 4;   // query rows that share each loaded key
+constexpr int kStripTiles = 4;  // neighbouring tiles that share the packed rows of keys
 
 // A strided [batch, height, width, heads, head_dim] tensor; strides in elements.
 struct Tokens {
@@ -24,6 +25,12 @@ struct Tile {
   int bias_offset[kMaxLanes];  // index in a row of the bias table of each lane's first tap
 };
 
+// Consecutive tiles with the places of all their keys.
+struct Strip {
+  int first_tile, tile_count;
+  int first_key, key_count;
+};
+
 struct Problem {
   long batch, height, width, heads, head_dim, kernel, dilation;
   double scale;
@@ -32,7 +39,9 @@ struct Problem {
 
   const int* column_of_place;  // [width]
   const Tile* tiles;
-  long tile_count;
+  const Strip* strips;
+  long strip_count;
+  long strip_keys;  // the most keys of any strip
   long bands;  // parts that the rows of a residue class are cut into
 
   void* output;     // contiguous, as are all that follow

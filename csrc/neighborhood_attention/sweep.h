@@ -10,6 +10,7 @@ namespace {
 
 using segzoo::kGroupRows;
 using segzoo::Problem;
+using segzoo::Strip;
 using segzoo::Tile;
 
 constexpr double kLog2E = 1.4426950408889634;
@@ -29,13 +30,11 @@ struct Arena {
 
 // A band of query rows of one residue class, one head, one image. Rows are ranks in the class.
 struct Unit {
-  long tile, band, residue, head, batch;
-  long rows, begin, end;  // ranks in the class, and this band's part of them
+  long band, residue, head, batch;
+  long rows, begin, end;      // ranks in the class, and this band's part of them
+  long key_begin, key_end;    // the rows of keys that the band attends to
 
-  Unit(const Problem& problem, long number, bool one_tile) {
-    const long tiles = one_tile ? problem.tile_count : 1;
-    tile = number % tiles;
-    number /= tiles;
+  Unit(const Problem& problem, long number) {
     band = number % problem.bands;
     number /= problem.bands;
     residue = number % problem.dilation;
@@ -45,6 +44,8 @@ struct Unit {
     rows = segzoo::class_length(problem.height, residue, problem.dilation);
     begin = rows * band / problem.bands;
     end = rows * (band + 1) / problem.bands;
+    key_begin = segzoo::window_start(begin, rows, problem.kernel);
+    key_end = segzoo::window_start(end - 1, rows, problem.kernel) + problem.kernel;
   }
 
   long row(const Problem& problem, long rank) const { return residue + rank * problem.dilation; }
@@ -76,54 +77,65 @@ struct Group {
   }
 };
 
-// The vectors of one tile: lane permutation and the bias of every (row of the table, tap).
+// One tile with its lane permutation and the bias of every (row of the table, tap).
 template <typename Real>
 struct TileView {
   const Tile& tile;
+  long key_place;  // of the tile's first key in the strip
   Mask<Real> order;
   const Real* bias;  // [2 * kernel - 1][kernel][lanes], in units of log 2; or null
 
-  TileView(const Problem& problem, const Tile& tile, long head, Real* room) : tile(tile), bias(nullptr) {
+  TileView(const Tile& tile, const Strip& strip, const Real* bias)
+      : tile(tile), key_place(tile.first_key - strip.first_key), bias(bias) {
     for (int lane = 0; lane < kLanes<Real>; ++lane) order[lane] = tile.key_offset[lane];
-    if (!problem.bias) return;
-    bias = room;
-    const long table = 2 * problem.kernel - 1;
-    const Real* entry = static_cast<const Real*>(problem.bias) + head * table * table;
-    for (long row = 0; row < table; ++row, entry += table) {
-      for (long tap = 0; tap < problem.kernel; ++tap) {
-        for (int lane = 0; lane < kLanes<Real>; ++lane, ++room) {
-          *room = entry[tile.bias_offset[lane] + tap] * static_cast<Real>(kLog2E);
-        }
-      }
-    }
   }
 };
 
-// A ring of rows of keys (or values) of one tile in two layouts: by columns [head_dim][pitch] for the
+inline long bias_size(const Problem& problem, long lanes) {
+  return (2 * problem.kernel - 1) * problem.kernel * lanes;
+}
+
+// The bias of one tile, a vector for every row of the table and tap.
+template <typename Real>
+void spread_bias(const Problem& problem, const Tile& tile, long head, Real* target) {
+  const long table = 2 * problem.kernel - 1;
+  const Real* entry = static_cast<const Real*>(problem.bias) + head * table * table;
+  for (long row = 0; row < table; ++row, entry += table) {
+    for (long tap = 0; tap < problem.kernel; ++tap) {
+      for (int lane = 0; lane < kLanes<Real>; ++lane, ++target) {
+        *target = entry[tile.bias_offset[lane] + tap] * static_cast<Real>(kLog2E);
+      }
+    }
+  }
+}
+
+// A ring of rows of keys (or values) of one strip in two layouts: by columns [head_dim][pitch] for the
 // products over the head dimension, by rows [place][padded head_dim] for the others. Either may be absent.
 template <typename Real>
 struct Ring {
-  long slots, pitch, width, head_dim;
+  long slots, places, pitch, width, head_dim;
   Real* columns;
   Real* rows;
 
+  // A tile may load a whole vector at its last tap, hence the lanes beyond the keys.
   Ring(Arena<Real>& arena, const Problem& problem, bool with_columns, bool with_rows)
       : slots(problem.kernel + kGroupRows - 1),
-        pitch(padded<Real>(kLanes<Real> + problem.kernel - 1)),
+        places(problem.strip_keys),
+        pitch(padded<Real>(places + kLanes<Real> - 1)),
         width(padded<Real>(problem.head_dim)),
         head_dim(problem.head_dim),
         columns(with_columns ? arena.take(slots * head_dim * pitch) : nullptr),
-        rows(with_rows ? arena.take(slots * pitch * width) : nullptr) {}
+        rows(with_rows ? arena.take(slots * places * width) : nullptr) {}
 
   Real* columns_of(long key) const { return columns + key % slots * head_dim * pitch; }
-  Real* rows_of(long key) const { return rows + key % slots * pitch * width; }
+  Real* rows_of(long key) const { return rows + key % slots * places * width; }
 
-  void fill(const Problem& problem, const Tokens& tokens, const Unit& unit, const Tile& tile, long key) const {
+  void fill(const Problem& problem, const Tokens& tokens, const Unit& unit, const Strip& strip, long key) const {
     const Row<Real> row(problem, tokens, unit.batch, unit.row(problem, key), unit.head);
     if (columns) {
-      pack_columns<Real>(row, tile.first_key, tile.key_count, head_dim, 1, pitch, columns_of(key));
+      pack_columns<Real>(row, strip.first_key, strip.key_count, head_dim, 1, pitch, columns_of(key));
     }
-    if (rows) pack_rows<Real>(row, tile.first_key, tile.key_count, head_dim, 1, rows_of(key));
+    if (rows) pack_rows<Real>(row, strip.first_key, strip.key_count, head_dim, 1, rows_of(key));
   }
 };
 
@@ -153,15 +165,15 @@ void score_group(const Problem& problem, const Group& group, const TileView<Real
       if (bias) initial[i - from] = bias + segzoo::bias_index(group.first + i, key, kernel) * line;
     }
     const auto score = view.tile.shifted ? score_rows<Real, true> : score_rows<Real, false>;
-    score(to - from, ring.columns_of(key), ring.pitch, queries + from * kLanes<Real>, problem.head_dim,
+    score(to - from, ring.columns_of(key) + view.key_place, ring.pitch, queries + from * kLanes<Real>, problem.head_dim,
           view.order, bias ? initial : nullptr, target, kernel);
   }
 }
 
 // sums[row][lane][d] += weights * the rows in the ring, over the neighbourhoods of a group
 template <typename Real>
-void gather_group(const Problem& problem, const Group& group, const Tile& tile, const Ring<Real>& ring,
-                  const Real* weights, Real* sums) {
+void gather_group(const Problem& problem, const Group& group, const TileView<Real>& view,
+                  const Ring<Real>& ring, const Real* weights, Real* sums) {
   const long kernel = problem.kernel, line = kernel * kLanes<Real>;
   for (long key = group.key_begin; key < group.key_end; ++key) {
     int from, to;
@@ -172,7 +184,8 @@ void gather_group(const Problem& problem, const Group& group, const Tile& tile, 
       weight[i - from] = weights + (i * kernel + key - group.start[i]) * line;
       sum[i - from] = sums + i * kLanes<Real> * ring.width;
     }
-    gather_rows<Real>(to - from, tile, kernel, weight, ring.rows_of(key), sum, ring.width);
+    const Real* source = ring.rows_of(key) + view.key_place * ring.width;
+    gather_rows<Real>(to - from, view.tile, kernel, weight, source, sum, ring.width);
   }
 }
 
@@ -187,7 +200,10 @@ void write_group(const Problem& problem, const Unit& unit, const Group& group, c
       const long token = line + problem.column_of_place[tile.first + lane];
       Real* out = static_cast<Real*>(target) + (token * problem.heads + unit.head) * problem.head_dim;
       const Real* sum = sums + (i * kLanes<Real> + lane) * width;
-      for (long d = 0; d < problem.head_dim; ++d) out[d] = sum[d] * factor[i * kLanes<Real> + lane];
+      const Real times = factor[i * kLanes<Real> + lane];
+      long d = 0;
+      for (; d + kLanes<Real> <= problem.head_dim; d += kLanes<Real>) store<Real>(out + d, load<Real>(sum + d) * times);
+      for (; d < problem.head_dim; ++d) out[d] = sum[d] * times;
     }
   }
 }
