@@ -83,13 +83,16 @@ def _adopt(source: Source) -> Path | None:
     for path in source.targets:
         if not path.is_file():
             continue
-        detect_format(path)
         record, sha256 = read_record(path), hash_file(path)
         if record is not None and record.sha256 != sha256:
             raise IntegrityError(
                 f"{source.name}: {path} has changed since {record.date} (sha256 {sha256[:16]}, was "
-                f"{record.sha256[:16]}); `segzoo download {source.name} --force` brings it anew"
+                f"{record.sha256[:16]}); {_cure(source)}"
             )
+        try:
+            detect_format(path)
+        except IntegrityError as error:
+            raise IntegrityError(f"{source.name}: {error}; {_cure(source)}") from error
         _check_known(source, path, sha256)
         write_record(path, url=record.url if record else None, sha256=sha256, date=record.date if record else None)
         return path
@@ -99,9 +102,13 @@ def _adopt(source: Source) -> Path | None:
 def _check_known(source: Source, path: Path, sha256: str) -> None:
     if source.sha256 and not sha256.startswith(source.sha256):
         raise IntegrityError(
-            f"{source.name}: {path} has sha256 {sha256[:16]}..., expected is {source.sha256[:16]}...; "
-            f"`segzoo download {source.name} --force` brings it anew"
+            f"{source.name}: {path} has sha256 {sha256[:16]}..., expected is {source.sha256[:16]}...; {_cure(source)}"
         )
+
+
+def _cure(source: Source) -> str:
+    part = "" if source.weights.part == "model" else f" --part {source.weights.part}"
+    return f"`segzoo download {source.name}{part} --force` brings it anew"
 
 
 @contextlib.contextmanager

@@ -157,8 +157,8 @@ def _advice(report: LoadReport) -> str:
 
 
 def _only_difference(item: Misshapen) -> tuple[int, int] | None:
-    """(file, model) where the shapes differ in exactly one size, else None."""
-    if len(item.in_file) != len(item.in_model):
+    """(file, model) where the shapes differ in exactly one size, else None; a backbone knows of no classes."""
+    if len(item.in_file) != len(item.in_model) or item.key.startswith("backbone."):
         return None
     different = [(file, model) for file, model in zip(item.in_file, item.in_model, strict=True) if file != model]
     return different[0] if len(different) == 1 else None

@@ -60,6 +60,10 @@ def _load(path: Path) -> Any:
         with torch.serialization.safe_globals(_plain_data()), warnings.catch_warnings():
             # torch warns of a pickle's protocol and of its own old storages; neither concerns the reader.
             warnings.simplefilter("ignore")
+            if path.suffix == ".safetensors":
+                # For a path, recent torch decides by this suffix; for an open file, by what is in it.
+                with path.open("rb") as file:
+                    return torch.load(file, map_location="cpu", weights_only=True)
             return torch.load(path, map_location="cpu", weights_only=True, mmap=kind == "zip")
     except SafetensorError as error:
         raise IntegrityError(f"{path} is not a valid safetensors file: {error}") from error
@@ -71,9 +75,7 @@ def _load(path: Path) -> Any:
 
 
 def _refusal(path: Path, reason: str) -> IntegrityError:
-    named = _NAMED_BY_TORCH.search(reason)
-    code = [named[1]] if named else [name for name in _globals(path) if name.partition(".")[0] not in _HARMLESS_MODULES]
-    if code:
+    if code := _code(path, reason):
         return IntegrityError(
             f"{path} contains code ({', '.join(code[:3])}) and was not loaded; if you trust where it comes from, "
             "save its state dict alone, as safetensors, with the program that wrote it"
@@ -81,6 +83,16 @@ def _refusal(path: Path, reason: str) -> IntegrityError:
     if "TorchScript" in reason:
         return IntegrityError(f"{path} is a TorchScript program and was not loaded; a state dict is needed")
     return IntegrityError(f"{path} is corrupt or truncated: {' '.join(reason.split())[:200]}")
+
+
+def _code(path: Path, reason: str) -> list[str]:
+    """The functions or classes because of which the file was refused; empty for a file that is only damaged."""
+    names = _globals(path)
+    named = _NAMED_BY_TORCH.search(reason)
+    if named is None:
+        return [name for name in names if name.partition(".")[0] not in _HARMLESS_MODULES]
+    # The name torch saw may be cut off by the end of a truncated file; then it is in no complete instruction.
+    return [name for name in names if name.rpartition(".")[2] == named[1].rpartition(".")[2]]
 
 
 def _unwrap(content: Any, path: Path) -> Mapping[Any, Any]:
