@@ -1,0 +1,96 @@
+"""Label policies: which value of a label file is which class, which are ignored, and that there are no others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segzoo.errors import DatasetError, UsageError
+from segzoo.zoo.schema import LabelPolicy
+
+IGNORE = 255
+"""Marks pixels that take no part, with up to 255 classes; see `ignore_value`."""
+_WIDE_IGNORE = 65535
+_HIGHEST_VALUE = 65535
+_VALUES_SHOWN = 5
+
+
+def ignore_value(num_classes: int) -> int:
+    """The index of ignored pixels: 255, or 65535 where 255 is itself a class."""
+    return IGNORE if num_classes <= IGNORE else _WIDE_IGNORE
+
+
+def index_dtype(num_classes: int) -> type[np.unsignedinteger]:
+    """The smallest dtype for class indices and the ignored value: uint8, or uint16 with more than 255 classes."""
+    return np.uint8 if num_classes <= IGNORE else np.uint16
+
+
+class LabelTable:
+    """A label policy as a look-up table from file values to class indices."""
+
+    def __init__(self, policy: LabelPolicy, num_classes: int) -> None:
+        """Builds the table.
+
+        Raises:
+            UsageError: a policy that maps to classes that do not exist, or outside the values a file can have.
+        """
+        classes = _class_of_value(policy, num_classes)
+        wrong = sorted(value for value in (*classes, *policy.ignore) if not 0 <= value <= _HIGHEST_VALUE)
+        missing = sorted(index for index in classes.values() if not 0 <= index < num_classes)
+        if wrong or missing:
+            what = f"the file value {wrong[0]}" if wrong else f"class {missing[0]} of {num_classes}"
+            raise UsageError(f"the label policy names {what}, which cannot be: {policy}")
+        self._described = _describe(policy, classes)
+        size = max((*classes, *policy.ignore), default=0) + 1
+        self._known = np.zeros(size, bool)
+        self._table = np.full(size, ignore_value(num_classes), index_dtype(num_classes))
+        for value, index in classes.items():
+            self._known[value], self._table[value] = True, index
+        for value in policy.ignore:
+            self._known[value], self._table[value] = True, ignore_value(num_classes)
+
+    def apply(self, values: NDArray[Any], name: str) -> NDArray[Any]:
+        """Class indices [H, W] (see `index_dtype`, `ignore_value`) of the integer file values [H, W].
+
+        Args:
+            values: a label as it is stored.
+            name: the label's file, for the message.
+
+        Raises:
+            DatasetError: values that the policy does not know, with how many pixels have them.
+        """
+        if values.size and (values.min() < 0 or values.max() >= len(self._known) or not self._known.all()):
+            self._check(values, name)
+        return np.take(self._table, values)
+
+    def _check(self, values: NDArray[Any], name: str) -> None:
+        present, counts = np.unique(values, return_counts=True)
+        unknown = [
+            (int(value), int(count))
+            for value, count in zip(present, counts, strict=True)
+            if not (0 <= value < len(self._known) and self._known[value])
+        ]
+        if unknown:
+            shown = ", ".join(f"{value} in {count} pixels" for value, count in unknown[:_VALUES_SHOWN])
+            more = f" and {len(unknown) - _VALUES_SHOWN} more values" if len(unknown) > _VALUES_SHOWN else ""
+            raise DatasetError(
+                f"the label {name} has the value {shown}{more}, which its label policy ({self._described}) does not "
+                "know; correct the label, or the policy in the manifest"
+            )
+
+
+def _class_of_value(policy: LabelPolicy, num_classes: int) -> dict[int, int]:
+    """File value -> class index. An ignored value is no class, even where the offset would make it one."""
+    if policy.mapping is not None:
+        return dict(policy.mapping)
+    values = {policy.first + index: index for index in range(num_classes)}
+    return {value: index for value, index in values.items() if value not in policy.ignore}
+
+
+def _describe(policy: LabelPolicy, classes: dict[int, int]) -> str:
+    known = f"classes {min(classes)} to {max(classes)}" if classes else "no classes"
+    if len(classes) != max(classes, default=0) - min(classes, default=0) + 1:
+        known += " with gaps"
+    return f"{known}, ignored: {', '.join(map(str, policy.ignore)) or 'none'}"
