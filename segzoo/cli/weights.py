@@ -23,6 +23,7 @@ from segzoo.cli.options import (
 )
 from segzoo.cli.output import emit, say
 from segzoo.errors import IntegrityError, UsageError
+from segzoo.results import Run
 
 cache = typer.Typer(help="The cache of weights: list, verify, remove.", rich_markup_mode=None, no_args_is_help=True)
 
@@ -53,11 +54,16 @@ def download(
 ) -> None:
     """Download the weights of models into the cache; what is there already is not fetched again."""
     from segzoo.registry import select
-    from segzoo.weights.runs import download_all
+    from segzoo.weights.runs import download_all, without_weights
 
     go_offline(offline)
+    chosen = select(names)
+    # A glob means what can be had; a model that is named in full and has no weights is an error.
+    if skipped := [name for name in without_weights(chosen, part.value) if name not in names]:
+        say(f"no weights of the {part.value} are published for {', '.join(skipped)}", quiet=quiet)
+    wanted = [name for name in chosen if name not in skipped]
     progress = not (quiet or no_progress)
-    runs, errors = download_all(select(names), part=part.value, force=force, dry_run=dry_run, progress=progress)
+    runs, errors = download_all(wanted, part=part.value, force=force, dry_run=dry_run, progress=progress)
     if json or output or len(errors) < len(runs):
         emit(runs, format=format, json=json, output=output)
     for error in errors[1:]:
@@ -71,7 +77,7 @@ def cache_ls(format: FormatOption = Format.TABLE, json: Json = False) -> None:
     """List the cached weights with their models, sizes and hashes."""
     from segzoo.weights.cache import list_cache
 
-    emit(list_cache(), format=format, json=json)
+    _show(list_cache(), format=format, json=json)
 
 
 @cache.command("verify")
@@ -81,7 +87,7 @@ def cache_verify(names: _OptionalNames = None, format: FormatOption = Format.TAB
     from segzoo.weights.cache import verify_cache
 
     runs = verify_cache(select(names) if names else None)
-    emit(runs, format=format, json=json)
+    _show(runs, format=format, json=json)
     damaged = [run.error for run in runs if run.error]
     if damaged:
         raise IntegrityError(f"{len(damaged)} of {len(runs)} cached files: {'; '.join(damaged)}")
@@ -106,7 +112,7 @@ def cache_prune(
     if doomed and not (yes or dry_run):
         _confirm([str(file.path) for file in doomed])
     runs = [prune(file, everything=whole, forget=forget, dry_run=dry_run) for file in doomed]
-    emit(runs, format=format, json=json)
+    _show(runs, format=format, json=json)
 
 
 @cache.command("path")
@@ -122,6 +128,14 @@ def cache_path(
     from segzoo.weights.sources import weights_source
 
     typer.echo(expected_path(weights_source(name, entry(name))) if name else paths.weights_folder())
+
+
+def _show(runs: list[Run], *, format: Format, json: bool) -> None:
+    """Prints the runs; in place of an empty table, a word on stderr."""
+    if runs or json or format is Format.JSON:
+        emit(runs, format=format, json=json)
+    else:
+        say("nothing in the cache that this is about")
 
 
 def _confirm(files: list[str]) -> None:

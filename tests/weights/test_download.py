@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import os
 import stat
@@ -47,6 +48,12 @@ def test_a_redirect_is_followed(server, make_model, weights_bytes):
     server.pages["/old.pth"] = Page(moved_to="/new.pth")
     server.pages["/new.pth"] = Page(weights_bytes)
     assert fetch("a-model", make_model(server.url("/old.pth"))).read_bytes() == weights_bytes
+
+
+def test_a_server_that_compresses_unasked_is_understood(server, make_model, weights_bytes):
+    server.pages["/net.pth"] = Page(gzip.compress(weights_bytes, 1), encoding="gzip")
+    path = fetch("a-model", make_model(server.url("/net.pth"), bytes=len(weights_bytes)))
+    assert path.read_bytes() == weights_bytes
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,21 @@ def test_one_failure_does_not_stop_the_others_and_gives_the_exit_code(server, ma
     assert "x-first" in done.stderr and "x-second" in done.stderr and "Traceback" not in done.stderr
 
 
+def test_a_glob_leaves_out_models_without_weights_and_a_name_does_not(server, make_model, weights_bytes):
+    server.pages["/net.pth"] = Page(weights_bytes)
+    make_model(server.url("/net.pth"), name="x-full")
+    make_model(name="x-bare")
+    done = segzoo("download", "x-*", "--json")
+    assert (done.returncode, json.loads(done.stdout)["model"]["name"]) == (0, "x-full")
+    assert done.stderr == "no weights of the model are published for x-bare\n"
+    assert_one_line(segzoo("download", "x-bare"), 2, "architecture only")
+
+
+def test_an_empty_cache_is_said_in_words_and_is_an_empty_list_for_a_program(cache):
+    assert segzoo("cache", "ls").stdout == ""
+    assert json.loads(segzoo("cache", "ls", "--json").stdout) == []
+
+
 def test_a_dry_run_says_what_would_happen_and_touches_nothing(server, make_model, cache):
     make_model(server.url("/net.pth"), bytes=1234)
     run = json.loads(segzoo("download", "a-model", "--dry-run", "--json").stdout)

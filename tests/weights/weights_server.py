@@ -26,6 +26,7 @@ class Page:
     resumes: bool = True
     checks_version: bool = True
     sends_length: bool = True
+    encoding: str | None = None
     moved_to: str | None = None
     seconds_per_mib: float = 0.0
 
@@ -84,6 +85,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Type", page.content_type)
         if page.version:
             self.send_header("ETag", page.version)
+        if page.encoding:
+            self.send_header("Content-Encoding", page.encoding)
         if page.sends_length:
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
