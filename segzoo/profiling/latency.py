@@ -8,6 +8,7 @@ result says so.
 from __future__ import annotations
 
 import contextlib
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -217,10 +218,9 @@ def _plain_errors(shape: tuple[int, int], batch_size: int) -> Iterator[None]:
 def _demand_memory(model: nn.Module, shape: tuple[int, ...], device: torch.device, dtype: str) -> None:
     """Refuses at once what would exhaust the memory, where the system would rather end the process."""
     available = available_bytes(device)
-    try:
-        needed = count_operations(model, shape).largest_call_bytes
-    except UsageError:
-        return  # the run itself will say what does not fit
+    needed = 4 * math.prod(shape)
+    with contextlib.suppress(UsageError):  # the run itself will say what does not fit
+        needed = max(needed, count_operations(model, shape).largest_call_bytes)
     if dtype in ("bf16", "fp16"):
         needed //= 2
     if available is not None and needed > available:

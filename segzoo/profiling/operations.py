@@ -124,9 +124,9 @@ def count_operations(
     twin = _on_meta(model)
     counter = _Counter()
     counter.watch(twin)
-    image = torch.empty(shape, device="meta", dtype=_dtype(model))
     with torch.inference_mode(), counter:
         try:
+            image = torch.empty(shape, device="meta", dtype=_dtype(model))
             logits = twin(image)
         except (RuntimeError, ValueError, TypeError) as error:
             reason = str(error).strip().split("\n")[0]

@@ -13,6 +13,7 @@ from segzoo.errors import SegzooError, UnavailableError, UsageError
 from segzoo.profiling import latency
 from segzoo.profiling.latency import measure_latency
 from segzoo.profiling.memory import PeakMemory, available_bytes
+from segzoo.profiling.operations import count_operations
 
 CPU = torch.device("cpu")
 
@@ -113,6 +114,20 @@ def test_a_shape_beyond_the_memory_is_refused_before_anything_is_allocated():
     with pytest.raises(SegzooError, match=r"1x3x900000x900000 needs at least \d+\.\d GiB on cpu"):
         measure_latency(nn.Conv2d(3, 4, 5), (900000, 900000))
     assert time.perf_counter() - begin < 5
+
+
+def test_a_shape_beyond_all_numbers_is_refused_too():
+    with pytest.raises(SegzooError, match="needs at least"):
+        measure_latency(nn.Conv2d(3, 4, 5), (10**12, 10**12))
+    with pytest.raises(UsageError, match="cannot take an input of 1x3x1000000000000x1000000000000"):
+        count_operations(nn.Conv2d(3, 4, 5), (1, 3, 10**12, 10**12))
+
+
+def test_every_call_is_timed_between_two_synchronisations(monkeypatch):
+    events = []
+    monkeypatch.setattr(latency, "synchronize", lambda device: events.append(str(device)))
+    latency._timed(lambda: events.append("call"), CPU)
+    assert events == ["cpu", "call", "cpu"]
 
 
 def test_running_out_of_memory_is_one_line():
