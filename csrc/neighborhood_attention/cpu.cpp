@@ -1,7 +1,7 @@
 // The CPU kernels of segzoo::neighborhood_attention_2d, registered through PyTorch's stable ABI.
 //
-// Here: reading tensors, planning tiles and bands, choosing the processor variant, threads. The
-// arithmetic is in cpu_variant.cpp. PyTorch's own thread pool is used, so torch.set_num_threads holds.
+// Here: reading tensors, choosing the processor variant, threads. The cutting into pieces is in plan.h, the
+// arithmetic in cpu_variant.cpp. PyTorch's own thread pool is used, so torch.set_num_threads holds.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
@@ -17,24 +17,20 @@
 #include <tuple>
 #include <vector>
 
+#include "plan.h"
 #include "problem.h"
 #include "window.h"
 
 namespace {
 
+using segzoo::bands_for;
+using segzoo::Columns;
+using segzoo::kBackwardUnits;
+using segzoo::kForwardUnitsAThread;
 using segzoo::Problem;
-using segzoo::Strip;
-using segzoo::Tile;
 using segzoo::Tokens;
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
-
-// Backward: fewer units than this leave cores idle. Their number must not depend on the number of threads,
-// because they sum gradients of their own.
-constexpr long kBackwardUnits = 32;
-// Forward: any cut gives the same bits, so the number of threads decides.
-constexpr long kForwardUnitsAThread = 4;
-constexpr long kLeastBandRows = 8;
 
 // The best variant this processor runs. SEGZOO_CPU_VARIANT names a lesser one, for tests.
 const segzoo::Variants& variants() {
@@ -87,69 +83,6 @@ class Memory {
   Real* pointer_;
 };
 
-// Places, tiles and strips of the columns. Short residue classes share a vector, whole classes to a tile.
-struct Columns {
-  std::vector<int> column_of_place;
-  std::vector<Tile> tiles;
-  std::vector<Strip> strips;
-  int strip_keys = 0;
-
-  Columns(long width, long kernel, long dilation, long lanes) {
-    for (long residue = 0; residue < dilation; ++residue) {
-      for (long column = residue; column < width; column += dilation) {
-        column_of_place.push_back(static_cast<int>(column));
-      }
-    }
-    long open = 0;  // lanes still free in the last tile
-    for (long residue = 0, first = 0; residue < dilation; ++residue) {
-      const long count = segzoo::class_length(width, residue, dilation);
-      for (long rank = 0; rank < count; ++rank) {
-        if (rank == 0 ? open < count : open == 0) {
-          tiles.push_back({});
-          tiles.back().first = static_cast<int>(first + rank);
-          open = lanes;
-        }
-        add(tiles.back(), first, rank, count, kernel);
-        --open;
-      }
-      first += count;
-    }
-    for (Tile& tile : tiles) finish(tile, lanes);
-    join();
-  }
-
- private:
-  static void add(Tile& tile, long first, long rank, long count, long kernel) {
-    const long start = segzoo::window_start(rank, count, kernel);
-    if (tile.count == 0) tile.first_key = static_cast<int>(first + start);
-    tile.key_offset[tile.count] = static_cast<int>(first + start) - tile.first_key;
-    tile.bias_offset[tile.count] = static_cast<int>(segzoo::bias_index(rank, start, kernel));
-    tile.key_count = tile.key_offset[tile.count] + static_cast<int>(kernel);
-    ++tile.count;
-  }
-
-  // Lanes without a query repeat the last one, so that they compute something harmless.
-  static void finish(Tile& tile, long lanes) {
-    for (long lane = tile.count; lane < lanes; ++lane) {
-      tile.key_offset[lane] = tile.key_offset[tile.count - 1];
-      tile.bias_offset[lane] = tile.bias_offset[tile.count - 1];
-    }
-    for (long lane = 0; lane < lanes; ++lane) tile.shifted |= tile.key_offset[lane] != lane;
-  }
-
-  // Strips of nearly equal numbers of tiles.
-  void join() {
-    const int count = static_cast<int>(tiles.size());
-    const int parts = (count + segzoo::kStripTiles - 1) / segzoo::kStripTiles;
-    for (int part = 0; part < parts; ++part) {
-      const int first = count * part / parts, end = count * (part + 1) / parts;
-      const int keys = tiles[end - 1].first_key + tiles[end - 1].key_count - tiles[first].first_key;
-      strips.push_back({first, end - first, tiles[first].first_key, keys});
-      strip_keys = std::max(strip_keys, keys);
-    }
-  }
-};
-
 // Runs work(unit, scratch) for all units on PyTorch's threads, each thread taking the next free unit.
 template <typename Real, typename Work>
 void run_units(long units, long scratch_size, const Work& work) {
@@ -186,13 +119,6 @@ Problem describe(const Tensor& query, const Tensor& key, const Tensor& value, co
   problem.strip_count = static_cast<long>(columns.strips.size());
   problem.strip_keys = columns.strip_keys;
   return problem;
-}
-
-// As many bands as give `enough` units of work, but none so low that it mostly repeats its neighbours' keys.
-long bands_for(long strips, long enough, const Problem& problem) {
-  const long shortest = problem.height / problem.dilation;
-  const long most = std::max(1L, shortest / std::max(kLeastBandRows, problem.kernel - 1));
-  return std::clamp((enough + strips - 1) / std::max(1L, strips), 1L, most);
 }
 
 void check(const Tensor& tensor, const Tensor& query, const char* name) {

@@ -63,8 +63,10 @@ void score_row(const Real* keys, long pitch, const Real* queries, long head_dim,
     const long taps = (kernel - tap + blocks - 1) / blocks;
 #define SEGZOO_BLOCK(count)                                                                       \
   if constexpr (count <= most) {                                                                  \
-    if (taps == count)                                                                            \
-      score_block<Real, Rows, count, Shifted>(keys, pitch, queries, head_dim, order, initial, scores, tap); \
+    if (taps == count) {                                                                          \
+      score_block<Real, Rows, count, Shifted>(keys, pitch, queries, head_dim, order, initial, scores, \
+                                              tap);                                               \
+    }                                                                                             \
   }
     SEGZOO_BLOCK(1)
     SEGZOO_BLOCK(2)
@@ -83,10 +85,14 @@ SEGZOO_FORCE_INLINE void score_rows(int rows, const Real* keys, long pitch, cons
                                     long head_dim, Mask<Real> order, const Real* const* initial,
                                     Real* const* scores, long kernel) {
   switch (rows) {
-    case 1: return score_row<Real, 1, Shifted>(keys, pitch, queries, head_dim, order, initial, scores, kernel);
-    case 2: return score_row<Real, 2, Shifted>(keys, pitch, queries, head_dim, order, initial, scores, kernel);
-    case 3: return score_row<Real, 3, Shifted>(keys, pitch, queries, head_dim, order, initial, scores, kernel);
-    default: return score_row<Real, 4, Shifted>(keys, pitch, queries, head_dim, order, initial, scores, kernel);
+    case 1:
+      return score_row<Real, 1, Shifted>(keys, pitch, queries, head_dim, order, initial, scores, kernel);
+    case 2:
+      return score_row<Real, 2, Shifted>(keys, pitch, queries, head_dim, order, initial, scores, kernel);
+    case 3:
+      return score_row<Real, 3, Shifted>(keys, pitch, queries, head_dim, order, initial, scores, kernel);
+    default:
+      return score_row<Real, 4, Shifted>(keys, pitch, queries, head_dim, order, initial, scores, kernel);
   }
 }
 

@@ -9,11 +9,17 @@
 namespace {
 
 using segzoo::kGroupRows;
+using segzoo::kStripTiles;
 using segzoo::Problem;
 using segzoo::Strip;
 using segzoo::Tile;
 
 constexpr double kLog2E = 1.4426950408889634;
+
+template <typename Real>
+void fill(Real* target, long count, Real value) {
+  for (long i = 0; i < count; ++i) target[i] = value;
+}
 
 // Hands out pieces of one allocation; with a null base it only counts.
 template <typename Real>
@@ -130,7 +136,8 @@ struct Ring {
   Real* columns_of(long key) const { return columns + key % slots * head_dim * pitch; }
   Real* rows_of(long key) const { return rows + key % slots * places * width; }
 
-  void fill(const Problem& problem, const Tokens& tokens, const Unit& unit, const Strip& strip, long key) const {
+  void fill(const Problem& problem, const Tokens& tokens, const Unit& unit, const Strip& strip,
+            long key) const {
     const Row<Real> row(problem, tokens, unit.batch, unit.row(problem, key), unit.head);
     if (columns) {
       pack_columns<Real>(row, strip.first_key, strip.key_count, head_dim, 1, pitch, columns_of(key));
@@ -165,8 +172,8 @@ void score_group(const Problem& problem, const Group& group, const TileView<Real
       if (bias) initial[i - from] = bias + segzoo::bias_index(group.first + i, key, kernel) * line;
     }
     const auto score = view.tile.shifted ? score_rows<Real, true> : score_rows<Real, false>;
-    score(to - from, ring.columns_of(key) + view.key_place, ring.pitch, queries + from * kLanes<Real>, problem.head_dim,
-          view.order, bias ? initial : nullptr, target, kernel);
+    score(to - from, ring.columns_of(key) + view.key_place, ring.pitch, queries + from * kLanes<Real>,
+          problem.head_dim, view.order, bias ? initial : nullptr, target, kernel);
   }
 }
 
@@ -202,7 +209,9 @@ void write_group(const Problem& problem, const Unit& unit, const Group& group, c
       const Real* sum = sums + (i * kLanes<Real> + lane) * width;
       const Real times = factor[i * kLanes<Real> + lane];
       long d = 0;
-      for (; d + kLanes<Real> <= problem.head_dim; d += kLanes<Real>) store<Real>(out + d, load<Real>(sum + d) * times);
+      for (; d + kLanes<Real> <= problem.head_dim; d += kLanes<Real>) {
+        store<Real>(out + d, load<Real>(sum + d) * times);
+      }
       for (; d < problem.head_dim; ++d) out[d] = sum[d] * times;
     }
   }

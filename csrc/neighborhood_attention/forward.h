@@ -1,0 +1,102 @@
+// Forward: logits, softmax and weighted values of a group of query rows, never written out.
+#pragma once
+
+#include "sweep.h"
+
+namespace {
+
+template <typename Real>
+struct ForwardScratch {
+  Ring<Real> keys, values;
+  Real *bias, *queries, *scores, *sums, *inverse;
+
+  ForwardScratch(Arena<Real> arena, const Problem& problem, long* size)
+      : keys(arena, problem, true, false), values(arena, problem, false, true) {
+    const long tile = kGroupRows * kLanes<Real>, kernel = problem.kernel;
+    bias = arena.take(kStripTiles * bias_size(problem, kLanes<Real>));
+    queries = arena.take(tile * problem.head_dim);
+    scores = arena.take(tile * kernel * kernel);
+    sums = arena.take(tile * keys.width);
+    inverse = arena.take(tile);
+    if (size) *size = arena.used;
+  }
+};
+
+// Turns logits (in units of log 2) into exp(logit - maximum). Writes the inverse of their sum and the
+// logarithm of the softmax denominator.
+template <typename Real>
+void softmax(Real* scores, long taps, Real* inverse, Real* logsumexp) {
+  constexpr int lanes = kLanes<Real>;
+  Vector<Real> highest = load<Real>(scores);
+  for (long t = 1; t < taps; ++t) {
+    const Vector<Real> score = load<Real>(scores + t * lanes);
+    highest = score > highest ? score : highest;
+  }
+  Vector<Real> total{};
+  for (long t = 0; t < taps; ++t) {
+    const Vector<Real> weight = exp2_of<Real>(load<Real>(scores + t * lanes) - highest);
+    store<Real>(scores + t * lanes, weight);
+    total += weight;
+  }
+  store<Real>(inverse, 1 / total);
+  for (int lane = 0; lane < lanes; ++lane) {
+    const double power = static_cast<double>(highest[lane]) / kLog2E;
+    logsumexp[lane] = static_cast<Real>(power + __builtin_log(static_cast<double>(total[lane])));
+  }
+}
+
+template <typename Real>
+void forward_group(const Problem& problem, const Unit& unit, const Group& group,
+                   const TileView<Real>& view, const ForwardScratch<Real>& scratch) {
+  constexpr int lanes = kLanes<Real>;
+  const long taps = problem.kernel * problem.kernel;
+  const Real factor = static_cast<Real>(problem.scale * kLog2E);
+  pack_group<Real>(problem, problem.query, unit, group, view.tile, factor, scratch.queries);
+  score_group<Real>(problem, group, view, view.bias, scratch.keys, scratch.queries, scratch.scores);
+  Real* logsumexp = static_cast<Real*>(problem.logsumexp);
+  for (int i = 0; i < group.count; ++i) {
+    Real lane_logsumexp[lanes];
+    softmax<Real>(scratch.scores + i * taps * lanes, taps, scratch.inverse + i * lanes, lane_logsumexp);
+    const long line = (unit.batch * problem.height + unit.row(problem, group.first + i)) * problem.width;
+    for (int lane = 0; lane < view.tile.count; ++lane) {
+      const long token = line + problem.column_of_place[view.tile.first + lane];
+      logsumexp[token * problem.heads + unit.head] = lane_logsumexp[lane];
+    }
+  }
+  fill<Real>(scratch.sums, group.count * lanes * scratch.values.width, 0);
+  gather_group<Real>(problem, group, view, scratch.values, scratch.scores, scratch.sums);
+  write_group<Real>(problem, unit, group, view.tile, scratch.sums, scratch.inverse, problem.output);
+}
+
+template <typename Real>
+void forward(const Problem& problem, long number, Real* memory) {
+  const ForwardScratch<Real> scratch({memory}, problem, nullptr);
+  const Strip& strip = problem.strips[number % problem.strip_count];
+  const Unit unit(problem, number / problem.strip_count);
+  const long size = bias_size(problem, kLanes<Real>);
+  for (int i = 0; problem.bias && i < strip.tile_count; ++i) {
+    spread_bias<Real>(problem, problem.tiles[strip.first_tile + i], unit.head, scratch.bias + i * size);
+  }
+  long filled = unit.key_begin;
+  for (long rank = unit.begin; rank < unit.end; rank += kGroupRows) {
+    const Group group(problem, unit, rank);
+    for (; filled < group.key_end; ++filled) {
+      scratch.keys.fill(problem, problem.key, unit, strip, filled);
+      scratch.values.fill(problem, problem.value, unit, strip, filled);
+    }
+    for (int i = 0; i < strip.tile_count; ++i) {
+      const Real* bias = problem.bias ? scratch.bias + i * size : nullptr;
+      const TileView<Real> view(problem.tiles[strip.first_tile + i], strip, bias);
+      forward_group<Real>(problem, unit, group, view, scratch);
+    }
+  }
+}
+
+template <typename Real>
+long forward_scratch(const Problem& problem) {
+  long size;
+  ForwardScratch<Real>({nullptr}, problem, &size);
+  return size;
+}
+
+}  // namespace
