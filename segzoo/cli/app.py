@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from segzoo.cli import doctor, profile, weights, zoo
+from segzoo.cli import doctor, import_config, profile, weights, zoo
 from segzoo.errors import SegzooError
 
 app = typer.Typer(
@@ -27,7 +27,10 @@ app.command("params")(profile.params)
 app.command("flops")(profile.flops)
 app.command("latency")(profile.latency)
 app.command("verify")(profile.verify)
+app.command("import")(import_config.import_config)
 app.command("doctor")(doctor.doctor)
+
+INTERRUPTED = 130
 
 # Options that hold for every command; they may stand anywhere on the command line.
 _GLOBAL_FLAGS = {"--debug"}
@@ -73,6 +76,11 @@ def main() -> None:
         if debug or error.strerror is None:
             raise
         _fail(f"{error.strerror}: {error.filename}" if error.filename else error.strerror, 1)
+    except SystemExit as ending:
+        # Typer turns Ctrl-C into this code without a word.
+        if ending.code == INTERRUPTED:
+            print("segzoo: interrupted", file=sys.stderr)
+        raise
 
 
 def _fail(message: str, exit_code: int) -> None:

@@ -28,11 +28,17 @@ class LabelPolicy(Entry, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Split(Entry, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Folders of one split below the data set's root; `names` is a file with one stem a line."""
+    """Folders of one split below the data set's root.
+
+    Attributes:
+        names: a file with the name of one image a line.
+        count: pairs in the published split; with another number a result is marked as partial.
+    """
 
     images: str
     labels: str | None = None
     names: str | None = None
+    count: int | None = None
 
 
 class Dataset(Entry, frozen=True, kw_only=True, forbid_unknown_fields=True):
