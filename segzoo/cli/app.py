@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from segzoo.cli import doctor, import_config, profile, weights, zoo
+from segzoo.cli import doctor, evaluate, import_config, profile, weights, zoo
 from segzoo.errors import SegzooError
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app.add_typer(weights.cache, name="cache")
 app.command("params")(profile.params)
 app.command("flops")(profile.flops)
 app.command("latency")(profile.latency)
+app.command("eval")(evaluate.evaluate)
 app.command("verify")(profile.verify)
 app.command("import")(import_config.import_config)
 app.command("doctor")(doctor.doctor)

@@ -20,14 +20,20 @@ def emit(
     json: bool = False,
     output: Path | None = None,
     by: str | None = None,
+    also: str | None = None,
 ) -> None:
     """Prints the runs in the chosen format and, where asked for, writes them to `output` as JSON.
 
     One run is written as an object, several as a list. `by` names a breakdown to show in place of the
-    totals; JSON has all of them in any case.
+    totals, `also` one to show below them (CSV, which is one table, has it alone); JSON has all of them in
+    any case.
     """
     style = "json" if json else format.value
+    if style == "csv":
+        by = by or also
     typer.echo(render(runs, style) if by is None or style == "json" else render_breakdown(runs, by, style))
+    if also is not None and style in ("table", "md"):
+        typer.echo("\n" + render_breakdown(runs, also, style))
     if output is not None:
         write_text_atomically(output, render(runs, "json") + "\n")
 

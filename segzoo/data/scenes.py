@@ -137,7 +137,9 @@ class ScenesDataset:
     def _drawn(self, index: int) -> tuple[int, Array, Array]:
         if not 0 <= index < len(self):
             raise IndexError(f"{self.name}/{self.split} has the pictures 0 to {len(self) - 1}, not {index}")
-        # Image and label are asked for one after the other: draw once for both.
-        if self._last is None or self._last[0] != index:
-            self._last = (index, *draw_scene(index, self.split, self.size))
-        return self._last
+        # Image and label are asked for one after the other: draw once for both. Reading threads share this,
+        # so that what is returned must be what was just looked at.
+        last = self._last
+        if last is None or last[0] != index:
+            last = self._last = (index, *draw_scene(index, self.split, self.size))
+        return last

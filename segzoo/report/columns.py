@@ -32,6 +32,11 @@ def model_name(run: Run) -> str:
     return f"{run.model.get('name', '')}{mark}"
 
 
+def data_split(run: Run) -> str:
+    """The data set and its split."""
+    return f"{run.conditions.get('dataset')} {run.conditions.get('split')}"
+
+
 def decimals(places: int) -> Callable[[Any], str]:
     """Writes a number with a fixed number of decimals."""
     return lambda value: f"{value:.{places}f}"
@@ -175,6 +180,18 @@ COLUMNS: dict[str, list[Column]] = {
         Column("MACs", metric("macs"), billions),
         Column("FLOPs", metric("flops"), billions),
     ],
+    "eval": [
+        NAME,
+        Column("data set", data_split),
+        Column("protocol", condition("protocol")),
+        Column("images", metric("images")),
+        Column("mIoU", metric("miou_percent"), decimals(2)),
+        Column("mAcc", metric("macc_percent"), decimals(2)),
+        Column("aAcc", metric("aacc_percent"), decimals(2)),
+        Column("device", condition("device")),
+        Column("dtype", condition("dtype")),
+        Column("images/s", metric("images_per_second"), decimals(2)),
+    ],
     "latency": [
         NAME,
         Column("scope", condition("scope")),
@@ -203,3 +220,6 @@ COLUMNS: dict[str, list[Column]] = {
         Column("verdict", condition("verdict")),
     ],
 }
+
+WITH_COMPARISON = frozenset({"eval"})
+"""Commands whose published figures stand in a table of their own, tolerance and source included."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from segzoo.report.columns import COLUMNS, NAME, Column
+from segzoo.report.columns import COLUMNS, NAME, WITH_COMPARISON, Column
 from segzoo.results import Run
 
 MISSING = "-"
@@ -32,14 +32,14 @@ def render(runs: list[Run], format: str = "table") -> str:
     rows = [[_cell(column, run) for column in columns] for run in runs]
     style = "github" if format == "md" else "simple"
     numeric = ["right" if _is_numeric(runs, column) else "left" for column in columns]
-    table = tabulate(
+    text = tabulate(
         rows,
         [column.heading for column in columns],
         tablefmt=style,
         colalign=numeric if rows else None,
         disable_numparse=True,
     )
-    return "\n".join([table, *_footnotes(runs)])
+    return "\n".join([text, *_comparison(runs, format), *_footnotes(runs)])
 
 
 def render_breakdown(runs: list[Run], name: str, format: str = "table") -> str:
@@ -63,7 +63,28 @@ def table(rows: list[dict[str, Any]], format: str = "table") -> str:
     from tabulate import tabulate
 
     style = "github" if format == "md" else "simple"
-    return tabulate(rows, headers="keys", tablefmt=style, missingval=MISSING, intfmt=",")
+    formats = [".2f" if key.endswith("_percent") else "g" for key in (rows[0] if rows else ())]
+    return tabulate(rows, headers="keys", tablefmt=style, missingval=MISSING, intfmt=",", floatfmt=formats or "g")
+
+
+def _comparison(runs: list[Run], format: str) -> list[str]:
+    """Published and measured figures, difference and tolerance, for the commands that show them below the totals."""
+    rows = [
+        {
+            "model": run.model.get("name", ""),
+            "figure": item.metric,
+            "published": f"{item.value:g}",
+            "measured": MISSING if item.measured is None else f"{item.measured:.2f}",
+            "difference": MISSING if item.difference is None else f"{item.difference:+.2f}",
+            "tolerance": MISSING if item.tolerance is None else f"{item.tolerance:g}",
+            "verdict": "partial" if run.status == "partial" else "ok" if item.within else "OFF",
+            "source": item.source,
+        }
+        for run in runs
+        if run.command in WITH_COMPARISON
+        for item in run.expected
+    ]
+    return ["", table(rows, format)] if rows else []
 
 
 def _columns(runs: list[Run]) -> list[Column]:

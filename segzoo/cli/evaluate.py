@@ -1,0 +1,109 @@
+"""`segzoo eval`: the accuracy of published models by their published protocols."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from segzoo.cli.options import (
+    Checkpoint,
+    DataRoot,
+    Device,
+    Dtype,
+    DtypeOption,
+    Format,
+    FormatOption,
+    Json,
+    Limit,
+    Names,
+    NoProgress,
+    NoStrict,
+    Offline,
+    Output,
+    Quiet,
+    go_offline,
+)
+from segzoo.cli.output import emit, progress
+from segzoo.errors import UsageError
+
+AugTest = Annotated[
+    bool, typer.Option("--aug-test", help="Multi-scale and flip: six ratios from 0.5 to 1.75, mirrored too.")
+]
+Check = Annotated[bool, typer.Option("--check", help="Exit with 7 if the mIoU is not the published one.")]
+DatasetOption = Annotated[
+    str | None,
+    typer.Option("--dataset", help="Another data set by name, or a folder with images/, labels/ and classes.txt."),
+]
+Split = Annotated[str, typer.Option("--split", help="Part of the data set.")]
+ProtocolOption = Annotated[str | None, typer.Option("--protocol", help="Another test protocol than the model's.")]
+SavePredictions = Annotated[
+    Path | None, typer.Option("--save-predictions", metavar="DIR", help="Write label maps as PNGs of class indices.")
+]
+PerClass = Annotated[bool, typer.Option("--per-class", help="Show the classes too.")]
+Readers = Annotated[int, typer.Option("--workers", "-j", min=0, help="Threads that read images ahead.")]
+
+
+def evaluate(
+    names: Names,
+    aug_test: AugTest = False,
+    check: Check = False,
+    dataset: DatasetOption = None,
+    split: Split = "val",
+    data_root: DataRoot = None,
+    protocol: ProtocolOption = None,
+    checkpoint: Checkpoint = None,
+    no_strict: NoStrict = False,
+    limit: Limit = None,
+    save_predictions: SavePredictions = None,
+    per_class: PerClass = False,
+    device: Device = "auto",
+    dtype: DtypeOption = Dtype.FP32,
+    workers: Readers = 1,
+    format: FormatOption = Format.TABLE,
+    json: Json = False,
+    output: Output = None,
+    offline: Offline = False,
+    quiet: Quiet = False,
+    no_progress: NoProgress = False,
+) -> None:
+    """Evaluate models on their data set: mIoU, mAcc, aAcc beside the published figure."""
+    if check and limit is not None:
+        raise UsageError("--check needs all images; leave out --limit")
+    go_offline(offline)
+    from segzoo import evaluation
+    from segzoo.registry import select
+
+    run_one = partial(
+        evaluation.evaluate_name,
+        dataset=dataset,
+        split=split,
+        data_root=data_root,
+        protocol=protocol,
+        aug_test=aug_test,
+        checkpoint=checkpoint,
+        strict=not no_strict,
+        device=device,
+        dtype=dtype.value,
+        limit=limit,
+        workers=workers,
+        progress=partial(_bar, quiet=quiet or no_progress),
+    )
+    chosen, runs = select(names), []
+    try:
+        for name in chosen:
+            folder = save_predictions / name if save_predictions and len(chosen) > 1 else save_predictions
+            runs.append(run_one(name, save_predictions=folder))
+    finally:
+        # What is done is shown even where a later model fails or the person has had enough.
+        if runs:
+            emit(runs, format=format, json=json, output=output, also="class" if per_class else None)
+    if check:
+        evaluation.check(runs)
+
+
+def _bar(pairs: Iterable, total: int, *, quiet: bool) -> Iterable:
+    return progress(pairs, total=total, unit="image", quiet=quiet)

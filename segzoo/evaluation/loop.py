@@ -1,0 +1,129 @@
+"""evaluate(): every image through the protocol, counted exactly, in constant memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from segzoo import kernels
+from segzoo.data import Dataset, Pair, ignore_value
+from segzoo.data.ahead import read_ahead
+from segzoo.data.write import write_indices
+from segzoo.device import device_name, pick_device, precision
+from segzoo.errors import DatasetError, SegzooError, UsageError
+from segzoo.evaluation.record import class_rows, describe_protocol, image_row, protocol_fields, totals
+from segzoo.inference import predict
+from segzoo.metrics import ConfusionMatrix, scores
+from segzoo.protocol import Protocol
+from segzoo.results import Run, Stopwatch, command_line, environment
+
+Progress = Callable[[Iterable[Pair], int], Iterable[Pair]]
+
+
+def evaluate(
+    model: nn.Module,
+    dataset: Dataset,
+    protocol: Protocol,
+    *,
+    name: str | None = None,
+    device: str = "cpu",
+    dtype: str = "fp32",
+    limit: int | None = None,
+    workers: int = 1,
+    save_predictions: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Run:
+    """Accuracy of a model on a data set: mIoU, mAcc, aAcc in percent, by class and by image.
+
+    Args:
+        model: any module that maps [B, 3, H, W] to logits [B, C, h, w], in evaluation mode; it is moved
+            to `device`.
+        dataset: pairs of images and class indices.
+        protocol: how images become inputs and logits label maps.
+        name: the model's name in the record; its type's where None.
+        device: "cpu", "cuda", "auto", ...
+        dtype: "fp32", "tf32", "bf16" or "fp16".
+        limit: take only the first images; the record is then partial.
+        workers: threads that read images ahead.
+        save_predictions: a folder to write every prediction to, as a PNG of class indices.
+        progress: wraps the pairs, given with their number, to show how far it is.
+
+    Raises:
+        DatasetError: no pairs, or one that cannot be read.
+        UsageError: a model with more classes than the data set.
+        SegzooError: logits that are no numbers, or predictions that cannot be written.
+    """
+    watch, place = Stopwatch(), pick_device(device)
+    if len(dataset) == 0:
+        raise DatasetError(f"{dataset.name} {dataset.split} has no images")
+    count = len(dataset) if limit is None else min(limit, len(dataset))
+    confusion = ConfusionMatrix(dataset.num_classes, ignore=ignore_value(dataset.num_classes))
+    folder = None if save_predictions is None else Path(save_predictions)
+    model = model.to(place)
+    images: list[dict[str, Any]] = []
+    begun = watch.seconds
+    pairs: Iterable[Pair] = read_ahead(dataset, count, workers)
+    with precision(place, dtype):
+        for pair in pairs if progress is None else progress(pairs, count):
+            prediction = _predict(model, pair, protocol)
+            counts = confusion.update(prediction, pair.label)
+            _check_classes(counts, prediction, dataset, pair.name)
+            images.append(image_row(pair.name, scores(counts)))
+            if folder is not None:
+                write_indices(folder / f"{pair.name}.png", prediction)
+    seconds = watch.seconds - begun
+    return Run(
+        command="eval",
+        model={"name": name or type(model).__name__, "params": sum(item.numel() for item in model.parameters())},
+        metrics={**totals(scores(confusion.counts)), "images": count, "images_per_second": count / seconds},
+        conditions=_conditions(dataset, protocol, place, dtype),
+        breakdown={"class": class_rows(dataset.classes, scores(confusion.counts)), "image": images},
+        notes=_notes(count, len(dataset)),
+        environment=environment(device_name(place)),
+        command_line=command_line(),
+        started=watch.started,
+        duration_s=watch.seconds,
+        status="ok" if count == len(dataset) else "partial",
+    )
+
+
+def _predict(model: nn.Module, pair: Pair, protocol: Protocol) -> NDArray[Any]:
+    """Class indices [H, W]; an error says which image it came with."""
+    try:
+        return predict(model, pair.image, protocol)
+    except SegzooError as error:
+        raise type(error)(f"image {pair.name}: {error}") from error
+
+
+def _check_classes(counts: NDArray[Any], prediction: NDArray[Any], dataset: Dataset, name: str) -> None:
+    if counts[:, -1].any():
+        raise UsageError(
+            f"the model predicts class {int(prediction.max())} on {name}, but {dataset.name} has the classes 0 to "
+            f"{dataset.num_classes - 1}; evaluate it on the data set it was made for"
+        )
+
+
+def _conditions(dataset: Dataset, protocol: Protocol, place: torch.device, dtype: str) -> dict[str, Any]:
+    return {
+        "dataset": dataset.name,
+        "split": dataset.split,
+        "dataset_images": len(dataset),
+        "data_fingerprint": dataset.fingerprint(),
+        "protocol": describe_protocol(protocol),
+        "protocol_fields": protocol_fields(protocol),
+        "views": protocol.views,
+        "device": str(place),
+        "dtype": dtype,
+        "threads": torch.get_num_threads(),
+        "kernels": kernels.describe(),
+    }
+
+
+def _notes(count: int, total: int) -> list[str]:
+    partial = [] if count == total else [f"partial: the first {count} of {total} images"]
+    return [*partial, *kernels.notes()]
