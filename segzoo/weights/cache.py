@@ -157,8 +157,9 @@ def _verify(file: CachedFile) -> str:
 
 
 def _record_or_none(file: CachedFile) -> Record | None:
+    """The record of a file that is there; that of a removed one waits for the next download."""
     with contextlib.suppress(IntegrityError):
-        return read_record(file.path)
+        return read_record(file.path) if file.path.is_file() else None
     return None
 
 
