@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from segzoo.errors import UsageError
+from segzoo.profiling.parameters import part_titles
 from segzoo.profiling.rules import RULES, Rule, get_rule, operator_name
 from segzoo.profiling.uncounted import is_elementwise, moves_only
 
@@ -54,6 +56,7 @@ class OperationCount:
         elementwise: calls of element-wise operators and reductions, which no rule counts.
         no_formula: calls of other operators that compute, and have no formula.
         largest_call_bytes: bytes of inputs and outputs of the largest call, a lower bound of the memory needed.
+        titles: names of the model's children -> names of its parts.
     """
 
     shape: tuple[int, ...]
@@ -62,6 +65,7 @@ class OperationCount:
     elementwise: dict[str, int]
     no_formula: dict[str, int]
     largest_call_bytes: int
+    titles: dict[str, str]
 
     @property
     def macs_by_rule(self) -> int:
@@ -80,7 +84,12 @@ class OperationCount:
 
     def by_part(self) -> list[dict[str, Any]]:
         """One row for each direct child of the model; "(model)" is what it computes itself."""
-        return self._table("part", lambda row: row.module.partition(".")[0] or "(model)")
+
+        def part(row: OperatorCount) -> str:
+            child = row.module.partition(".")[0]
+            return self.titles.get(child, child) or "(model)"
+
+        return self._table("part", part)
 
     def by_operator(self) -> list[dict[str, Any]]:
         """One row for each operator, the largest first."""
@@ -91,7 +100,7 @@ class OperationCount:
         """One row for each module that computes something itself."""
         return self._table("module", lambda row: row.module or "(model)")
 
-    def _table(self, heading: str, key: Any) -> list[dict[str, Any]]:
+    def _table(self, heading: str, key: Callable[[OperatorCount], str]) -> list[dict[str, Any]]:
         table: dict[str, dict[str, Any]] = {}
         for row in self.rows:
             line = table.setdefault(key(row), {heading: key(row), "calls": 0, "macs_by_rule": 0, "macs": 0, "flops": 0})
@@ -141,6 +150,7 @@ def count_operations(
         elementwise=dict(counter.elementwise),
         no_formula=dict(counter.no_formula),
         largest_call_bytes=counter.largest_call_bytes,
+        titles=part_titles(model),
     )
 
 

@@ -30,10 +30,11 @@ class ParameterCount:
 def count_parameters(model: nn.Module) -> ParameterCount:
     """The parameters and buffers of `model`; works on the meta device too."""
     parts: dict[str, dict[str, Any]] = {}
+    titles = part_titles(model)
     for key, tensors in (("params", model.named_parameters()), ("buffers", model.named_buffers())):
         for name, tensor in tensors:
             first, dot, _ = name.partition(".")
-            part = first if dot else "(model)"
+            part = titles.get(first, first) if dot else "(model)"
             row = parts.setdefault(part, {"part": part, "params": 0, "buffers": 0})
             row[key] += tensor.numel()
     parameters = list(model.parameters())
@@ -44,3 +45,12 @@ def count_parameters(model: nn.Module) -> ParameterCount:
         parameter_bytes=sum(p.numel() * p.element_size() for p in parameters),
         parts=list(parts.values()),
     )
+
+
+def part_titles(model: nn.Module) -> dict[str, str]:
+    """Names of direct children -> what tables call them: "backbone" whatever the authors call it."""
+    backbone = getattr(model, "backbone", None)
+    return {
+        name: "backbone" if any(module is backbone for module in child.modules()) else name
+        for name, child in model.named_children()
+    }

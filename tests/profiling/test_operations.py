@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from segzoo.errors import UsageError
 from segzoo.profiling.operations import count_operations
+from segzoo.profiling.parameters import count_parameters
 from segzoo.registry import create_model, entry, names
 
 # Ours -> fvcore's names, in the recorded breakdowns.
@@ -172,6 +173,25 @@ def test_training_batch_norms_and_dropout_are_counted_as_at_test_time_and_the_mo
 def test_rows_name_the_module_that_computes():
     rows = count_operations(Chain(), (1, 3, 5, 7)).by_module()
     assert {row["module"]: row["macs"] for row in rows} == {"stem.0": 12 * 35, "head": 8 * 35}
+
+
+def test_a_backbone_under_another_name_is_the_part_backbone():
+    class Renamed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder = nn.Sequential(nn.Conv2d(3, 4, 1))
+            self.decode_head = nn.Conv2d(4, 2, 1)
+
+        @property
+        def backbone(self):
+            return self.encoder[0]
+
+        def forward(self, image):
+            return self.decode_head(self.encoder(image))
+
+    parts = {row["part"]: row["macs"] for row in count_operations(Renamed(), (1, 3, 5, 7)).by_part()}
+    assert parts == {"backbone": 12 * 35, "decode_head": 8 * 35}
+    assert [row["part"] for row in count_parameters(Renamed()).parts] == ["backbone", "decode_head"]
 
 
 def test_operators_without_a_formula_are_listed_and_cheap_ones_stand_apart():
