@@ -76,8 +76,9 @@ def test_a_server_that_ignores_range_is_read_from_the_start(server, make_model, 
     assert fetch("a-model", model).read_bytes() == weights_bytes
 
 
-def test_a_server_that_names_no_version_is_not_resumed(server, make_model, weights_bytes):
-    model = cut_once(server, make_model, weights_bytes, version=None)
+@pytest.mark.parametrize("version", [None, 'W/"one"'])
+def test_a_server_that_names_no_version_or_only_a_weak_one_is_not_resumed(server, make_model, weights_bytes, version):
+    model = cut_once(server, make_model, weights_bytes, version=version)
     server.pages["/net.pth"].cut_after.clear()
     assert fetch("a-model", model).read_bytes() == weights_bytes
     assert server.ranges() == [None]
