@@ -58,13 +58,24 @@ def render_breakdown(runs: list[Run], name: str, format: str = "table") -> str:
     return text.getvalue().rstrip("\n")
 
 
-def table(rows: list[dict[str, Any]], format: str = "table") -> str:
-    """Plain rows of text and numbers as a table; headings are the keys of the first row."""
+def table(rows: list[dict[str, Any]], format: str = "table", *, as_written: bool = False) -> str:
+    """Plain rows of text and numbers as a table; headings are the keys of the first row.
+
+    Text that looks like a number is written and aligned like one, unless `as_written`.
+    """
     from tabulate import tabulate
 
     style = "github" if format == "md" else "simple"
     formats = [".2f" if key.endswith("_percent") else "g" for key in (rows[0] if rows else ())]
-    return tabulate(rows, headers="keys", tablefmt=style, missingval=MISSING, intfmt=",", floatfmt=formats or "g")
+    return tabulate(
+        rows,
+        headers="keys",
+        tablefmt=style,
+        missingval=MISSING,
+        intfmt=",",
+        floatfmt=formats or "g",
+        disable_numparse=as_written,
+    )
 
 
 def _comparison(runs: list[Run], format: str) -> list[str]:
@@ -84,7 +95,7 @@ def _comparison(runs: list[Run], format: str) -> list[str]:
         if run.command in WITH_COMPARISON
         for item in run.expected
     ]
-    return ["", table(rows, format)] if rows else []
+    return ["", table(rows, format, as_written=True)] if rows else []
 
 
 def _columns(runs: list[Run]) -> list[Column]:
