@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from segzoo.cli import doctor, evaluate, import_config, profile, weights, zoo
+from segzoo.cli import doctor, evaluate, import_config, kernel, profile, weights, zoo
 from segzoo.errors import SegzooError
 
 app = typer.Typer(
@@ -30,6 +30,7 @@ app.command("eval")(evaluate.evaluate)
 app.command("verify")(profile.verify)
 app.command("import")(import_config.import_config)
 app.command("doctor")(doctor.doctor)
+app.add_typer(kernel.app, name="kernel")
 
 INTERRUPTED = 130
 
