@@ -70,19 +70,6 @@ def read_label(path: str | Path) -> NDArray[Any]:
     return values.astype(np.uint8) if mode == "1" else values.astype(values.dtype.newbyteorder("="), copy=False)
 
 
-def image_size(path: str | Path) -> tuple[int, int]:
-    """(height, width) in pixels from the file's header, without EXIF orientation; nothing is decoded.
-
-    Raises:
-        DatasetError: no such file or not an image.
-    """
-    try:
-        with Image.open(path) as image:
-            return image.height, image.width
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DatasetError(f"{path} is not an image: {error}") from error
-
-
 def _read_bytes(path: Path) -> bytes:
     try:
         data = path.read_bytes()
