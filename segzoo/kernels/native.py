@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+import threading
 from dataclasses import dataclass, field
 
 import torch
@@ -27,6 +28,7 @@ class _State:
 
 
 _state = _State()
+_one_at_a_time = threading.Lock()
 
 
 def choice() -> str:
@@ -52,6 +54,11 @@ def load() -> str:
         UsageError: an unknown SEGZOO_KERNELS.
         UnavailableError: SEGZOO_KERNELS=native and no library.
     """
+    with _one_at_a_time:
+        return _load()
+
+
+def _load() -> str:
     wanted = choice()
     if _state.library or wanted in (_state.choice, "reference"):
         return backend()
@@ -60,9 +67,9 @@ def load() -> str:
     except UnavailableError as error:
         if wanted == "native":
             raise
-        reason = str(error).splitlines()[0]
-        _state.notes.append(f"neighborhood attention runs on the slow reference kernel: {reason}")
-        print(f"segzoo: warning: {_state.notes[-1]}", file=sys.stderr, flush=True)
+        fallback = "neighborhood attention runs on the slow reference kernel"
+        _state.notes.append(f"{fallback}: {str(error).splitlines()[0]}")
+        print(f"segzoo: warning: {fallback}: {error}", file=sys.stderr, flush=True)
     _state.choice = wanted
     return backend()
 

@@ -1,0 +1,116 @@
+"""The operator segzoo::deformable_attention: schema, fake, autograd and FLOP formula.
+
+The readable reference stands at CompositeExplicitAutograd, so that every device has an answer. A
+compiled library, when loaded, registers itself at CPU or CUDA, and the dispatcher prefers it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
+
+from segzoo.kernels import deformable_reference
+
+_ARGUMENTS = "Tensor value, int[] spatial_shapes, Tensor locations, Tensor weights"
+
+_library = torch.library.Library("segzoo", "FRAGMENT")
+_library.define(f"deformable_attention({_ARGUMENTS}) -> Tensor")
+_library.define(f"deformable_attention_backward(Tensor grad_output, {_ARGUMENTS}) -> (Tensor, Tensor, Tensor)")
+_library.impl("deformable_attention", deformable_reference.forward, "CompositeExplicitAutograd")
+_library.impl("deformable_attention_backward", deformable_reference.backward, "CompositeExplicitAutograd")
+
+
+def deformable_attention(
+    value: Tensor,
+    spatial_shapes: Tensor | Sequence[tuple[int, int]],
+    sampling_locations: Tensor,
+    attention_weights: Tensor,
+) -> Tensor:
+    """Weighted sum of values sampled bilinearly at given places of several maps (arXiv 2010.04159).
+
+    A location (x, y) in 0..1 spans its whole level: it reads pixel coordinates (x * W - 0.5, y * H - 0.5).
+    What lies outside a map counts as zero, and the weights are not renormalised for it.
+
+    Args:
+        value: [batch, tokens, heads, head_dim], the levels one after the other, each row-major.
+        spatial_shapes: (height, width) of each level, as a tensor [levels, 2] or a sequence of pairs.
+        sampling_locations: [batch, queries, heads, levels, points, 2], last axis (x, y); float32 whatever
+            the dtype of `value`, for half precision loses sub-pixel places.
+        attention_weights: [batch, queries, heads, levels, points], summing to 1 over levels and points.
+
+    Returns:
+        [batch, queries, heads * head_dim] in the dtype of `value`; channels of a head lie together.
+
+    Raises:
+        ValueError: shapes that do not fit together.
+    """
+    pairs = spatial_shapes.tolist() if isinstance(spatial_shapes, Tensor) else spatial_shapes
+    flat = [int(side) for pair in pairs for side in pair]
+    _check(value, flat, sampling_locations, attention_weights)
+    return torch.ops.segzoo.deformable_attention(value, flat, sampling_locations, attention_weights)
+
+
+def _check(value: Tensor, flat: list[int], locations: Tensor, weights: Tensor) -> None:
+    tokens = sum(height * width for height, width in zip(flat[::2], flat[1::2], strict=True))
+    if value.dim() != 4 or value.shape[1] != tokens:
+        raise ValueError(
+            f"value must be [batch, {tokens}, heads, head_dim] for levels {flat}, not {tuple(value.shape)}"
+        )
+    batch, _, heads, _ = value.shape
+    if locations.dim() != 6 or locations.shape[-1] != 2:
+        raise ValueError(
+            f"sampling_locations must be [batch, queries, heads, levels, points, 2], not {tuple(locations.shape)}"
+        )
+    if (locations.shape[0], locations.shape[2], locations.shape[3]) != (batch, heads, len(flat) // 2):
+        raise ValueError(
+            f"sampling_locations {tuple(locations.shape)} do not fit value {tuple(value.shape)} "
+            f"and {len(flat) // 2} levels"
+        )
+    if weights.shape != locations.shape[:-1]:
+        raise ValueError(f"attention_weights must be {tuple(locations.shape[:-1])}, not {tuple(weights.shape)}")
+
+
+@torch.library.register_fake("segzoo::deformable_attention")
+def _fake_forward(value: Tensor, spatial_shapes: list[int], locations: Tensor, weights: Tensor) -> Tensor:
+    return value.new_empty(value.shape[0], locations.shape[1], value.shape[2] * value.shape[3])
+
+
+@torch.library.register_fake("segzoo::deformable_attention_backward")
+def _fake_backward(
+    grad_output: Tensor, value: Tensor, spatial_shapes: list[int], locations: Tensor, weights: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    return value.new_empty(value.shape), locations.new_empty(locations.shape), weights.new_empty(weights.shape)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    value, ctx.spatial_shapes, locations, weights = inputs
+    ctx.save_for_backward(value, locations, weights)
+
+
+def _gradients(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+    value, locations, weights = ctx.saved_tensors
+    grad_value, grad_locations, grad_weights = torch.ops.segzoo.deformable_attention_backward(
+        grad_output.contiguous(), value, ctx.spatial_shapes, locations, weights
+    )
+    return grad_value, None, grad_locations, grad_weights
+
+
+torch.library.register_autograd("segzoo::deformable_attention", _gradients, setup_context=_setup_context)
+
+
+@register_flop_formula(torch.ops.segzoo.deformable_attention)
+def forward_flops(
+    value_shape: torch.Size,
+    spatial_shapes: list[int],
+    locations_shape: torch.Size,
+    weights_shape: torch.Size,
+    *_: Any,
+    **__: Any,
+) -> int:
+    """FLOPs (2 a multiply-add): four corners and one weighting a channel of every sampled point."""
+    batch, queries, heads, levels, points = weights_shape
+    return 2 * 5 * batch * queries * heads * levels * points * value_shape[-1]
