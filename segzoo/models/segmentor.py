@@ -24,7 +24,13 @@ from segzoo.zoo.schema import Architecture
 
 
 class Segmentor(nn.Module):
-    """A semantic segmentation model; the parts' names are the first words of the authors' keys."""
+    """A semantic segmentation model; the parts' names are the first words of the authors' keys.
+
+    A backbone whose authors call it otherwise says so in its attribute `path_in_model`, such as "segformer.encoder";
+    `model.backbone` is the backbone in any case.
+    """
+
+    backbone: nn.Module
 
     def __init__(
         self,
@@ -35,7 +41,14 @@ class Segmentor(nn.Module):
         auxiliary_head: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        self.backbone = backbone
+        *parents, last = getattr(backbone, "path_in_model", "backbone").split(".")
+        holder: nn.Module = self
+        for name in parents:
+            holder.add_module(name, nn.Module())
+            holder = getattr(holder, name)
+        holder.add_module(last, backbone)
+        # Past nn.Module, which would hold it a second time: a plain attribute, and no further key in the state dict.
+        object.__setattr__(self, "backbone", holder.get_submodule(last))
         self.neck = neck
         self.decode_head = decode_head
         self.auxiliary_head = auxiliary_head

@@ -30,7 +30,7 @@ class MapLinear(nn.Module):
 
 
 class SegFormerHead(nn.Module):
-    """Every map to one width and to the first map's size, concatenated from deep to shallow, fused by a 1x1 convolution.
+    """Every map to one width and the first map's size, concatenated from deep to shallow, fused by a 1x1 convolution.
 
     Args:
         in_channels: channels of the maps, shallow to deep.
