@@ -48,7 +48,11 @@ class ConfusionMatrix:
         for array, name in ((prediction, "prediction"), (label, "label")):
             if array.dtype.kind not in "iu":
                 raise ValueError(f"{name} must hold integers, not {array.dtype}")
-        of_image = self._of_bytes(prediction, label) if _are_bytes(prediction, label) else self._of(prediction, label)
+        small = _as_bytes(prediction), _as_bytes(label)
+        if small[0] is not None and small[1] is not None:
+            of_image = self._of_bytes(small[0], small[1])
+        else:
+            of_image = self._of(prediction, label)
         self.counts += of_image
         return of_image
 
@@ -84,5 +88,10 @@ class ConfusionMatrix:
         return np.bincount(rows * side + columns, minlength=side * side).reshape(side, side)
 
 
-def _are_bytes(prediction: NDArray[Any], label: NDArray[Any]) -> bool:
-    return prediction.dtype == np.uint8 and label.dtype == np.uint8
+def _as_bytes(values: NDArray[Any]) -> NDArray[np.uint8] | None:
+    """The values as bytes, or None where one of them is none."""
+    if values.dtype == np.uint8:
+        return values
+    if values.size and 0 <= values.min() and values.max() < _BYTE_VALUES:
+        return values.astype(np.uint8)
+    return None
