@@ -1,0 +1,150 @@
+"""Runs any network over the views and windows of an image and lays its logits out for the tail."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from segzoo.device import precision
+from segzoo.errors import SegzooError, UsageError
+from segzoo.inference.preprocess import Image, flip, network_input
+from segzoo.inference.resampling import Side
+from segzoo.inference.tail import LogitMap
+from segzoo.inference.windows import Window, window_grid
+from segzoo.protocol import Protocol
+
+_GPU_BATCH = 16
+
+
+class Network:
+    """A model with the device and number format it runs in.
+
+    Args:
+        model: any module that maps float32 [B, 3, H, W] to logits [B, C, h, w], at any stride.
+        device: where the input goes; default: where the model's tensors are.
+        dtype: "fp32", "tf32", "bf16" or "fp16" (autocast).
+        batch_size: windows (and mirrored views) of one image that the network gets at once; default 1 on the CPU,
+            where more is not faster, and 16 on other devices.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        device: torch.device | str | None = None,
+        dtype: str = "fp32",
+        batch_size: int | None = None,
+    ) -> None:
+        if batch_size is not None and batch_size < 1:
+            raise UsageError(f"impossible batch size {batch_size}: give at least 1")
+        self.model = model
+        self.device = torch.device(device) if device is not None else device_of(model)
+        self.dtype = dtype
+        self.batch_size = batch_size or (1 if self.device.type == "cpu" else _GPU_BATCH)
+
+    def views(self, image: Image, protocol: Protocol) -> Iterator[LogitMap]:
+        """The logits of every view of an image, in the protocol's order: for each ratio as it is, then mirrored.
+
+        Raises:
+            UsageError: a ratio that leaves no pixels, or an input the model cannot run.
+            SegzooError: logits that are not finite or no logits at all; out of memory.
+        """
+        for ratio in protocol.ratios:
+            pixels = network_input(image, protocol, ratio).to(self.device)
+            yield from self._mosaics(pixels, image.shape[:2], protocol)
+
+    def _mosaics(self, pixels: Tensor, image_size: tuple[int, int], protocol: Protocol) -> list[LogitMap]:
+        """The unmirrored and, with flip, the mirrored view of one network input [3, H, W]."""
+        rows, columns = window_grid((pixels.shape[1], pixels.shape[2]), protocol)
+        versions = [pixels, flip(pixels, protocol.flip_direction)] if protocol.flip else [pixels]
+        places = [(v, i, j) for v in range(len(versions)) for i in range(len(rows)) for j in range(len(columns))]
+        mosaics: list[Tensor] = []
+        height = width = 0
+        for start in range(0, len(places), self.batch_size):
+            chosen = places[start : start + self.batch_size]
+            batch = torch.stack([_cut_window(versions[v], rows[i], columns[j]) for v, i, j in chosen])
+            logits = self._logits(batch)
+            if not mosaics:
+                classes, height, width = logits.shape[1:]
+                shape = len(rows) * height, classes, len(columns) * width
+                mosaics = [torch.empty(shape, device=logits.device) for _ in versions]
+            for (v, i, j), window_logits in zip(chosen, logits, strict=True):
+                mosaic = mosaics[v][i * height : (i + 1) * height, :, j * width : (j + 1) * width]
+                mosaic.copy_(window_logits.permute(1, 0, 2))
+        return [
+            LogitMap(
+                values=values,
+                rows=Side(
+                    image=image_size[0],
+                    windows=rows,
+                    logits=height,
+                    mirrored=mirrored and protocol.flip_direction == "vertical",
+                ),
+                columns=Side(
+                    image=image_size[1],
+                    windows=columns,
+                    logits=width,
+                    mirrored=mirrored and protocol.flip_direction == "horizontal",
+                ),
+            )
+            for mirrored, values in zip((False, True), mosaics, strict=False)
+        ]
+
+    def _logits(self, batch: Tensor) -> Tensor:
+        with _plain_errors(batch), precision(self.device, self.dtype):
+            logits = self.model(batch)
+        return _checked(logits, batch).float()
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where a model's parameters (or else its buffers) are; the CPU for a model without any."""
+    for tensors in (model.parameters(), model.buffers()):
+        if (tensor := next(iter(tensors), None)) is not None:
+            return tensor.device
+    return torch.device("cpu")
+
+
+def _cut_window(pixels: Tensor, rows: Window, columns: Window) -> Tensor:
+    """The pixels of a window, padded with zeros (the mean colour) at the bottom and right."""
+    window = pixels[:, rows.start : rows.stop, columns.start : columns.stop]
+    below, beside = rows.padded - window.shape[1], columns.padded - window.shape[2]
+    return F.pad(window, (0, beside, 0, below)) if below or beside else window
+
+
+def _checked(logits: object, batch: Tensor) -> Tensor:
+    """`logits`, when they are finite numbers of shape [B, C, h, w]."""
+    if not isinstance(logits, Tensor) or logits.ndim != 4 or logits.shape[0] != batch.shape[0] or not logits.numel():
+        found = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise UsageError(
+            f"the model gave {found} for a batch {list(batch.shape)}; it must give logits [B, C, h, w] "
+            "(wrap a model that gives a tuple or dictionary)"
+        )
+    # A NaN would win or lose every comparison in silence; smallest and largest carry it on.
+    smallest, largest = torch.aminmax(logits)
+    if not (torch.isfinite(smallest) and torch.isfinite(largest)):
+        raise SegzooError(
+            f"the model's logits are not finite: they reach from {float(smallest)} to {float(largest)}; "
+            "check the weights, or use --dtype fp32"
+        )
+    return logits
+
+
+@contextlib.contextmanager
+def _plain_errors(batch: Tensor) -> Iterator[None]:
+    """Turns what PyTorch says about memory and shapes into one line."""
+    words = f"an input of {'x'.join(map(str, batch.shape))}"
+    try:
+        yield
+    except SegzooError:
+        raise
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise SegzooError(f"out of memory for {words}; use a smaller crop or batch size") from error
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).strip().split("\n")[0]
+        if "allocate memory" in reason or "not enough memory" in reason:
+            raise SegzooError(f"out of memory for {words}; use a smaller crop or batch size") from error
+        raise UsageError(f"the model cannot run {words}: {reason}") from error
