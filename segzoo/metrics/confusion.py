@@ -92,6 +92,6 @@ def _as_bytes(values: NDArray[Any]) -> NDArray[np.uint8] | None:
     """The values as bytes, or None where one of them is none."""
     if values.dtype == np.uint8:
         return values
-    if values.size and 0 <= values.min() and values.max() < _BYTE_VALUES:
+    if values.size and values.min() >= 0 and values.max() < _BYTE_VALUES:
         return values.astype(np.uint8)
     return None
