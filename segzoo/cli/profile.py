@@ -125,7 +125,7 @@ def latency(
     output: Output = None,
 ) -> None:
     """Time models with random weights: warm-up until steady, then median, p10, p90 and p99 of all samples."""
-    from segzoo.profiling.records import latency_run
+    from segzoo.profiling.latency_record import latency_run
     from segzoo.registry import select
 
     size = parse_shape(shape)

@@ -22,6 +22,7 @@ from torch import nn
 from segzoo import kernels
 from segzoo.device import precision, synchronize
 from segzoo.errors import SegzooError, UsageError
+from segzoo.inference import Network, predict_with
 from segzoo.profiling.memory import PeakMemory, available_bytes
 from segzoo.profiling.operations import count_operations
 from segzoo.protocol import Protocol
@@ -111,11 +112,12 @@ def measure_latency(
         raise UsageError("scope protocol is measured one picture at a time; leave out the batch size")
     _demand_memory(model, (batch_size, 3, *shape), device, dtype)
     model = _prepared(model, device, compile, channels_last)
-    call = _network_call(model, (batch_size, 3, *shape), device, channels_last)
     if scope == "protocol":
-        call = _protocol_call(model, shape, protocol or Protocol())
+        call = _protocol_call(model, shape, protocol or Protocol(), device, dtype)
+    else:
+        call = _network_call(model, (batch_size, 3, *shape), device, dtype, channels_last)
     kernels.load()
-    with _threads(threads), precision(device, dtype), torch.inference_mode(), _plain_errors(shape, batch_size):
+    with _threads(threads), torch.inference_mode(), _plain_errors(shape, batch_size):
         peak = PeakMemory(device)
         first, warm_up, steady = _warm_up(call, device)
         samples = _sample(call, device, repetitions)
@@ -139,19 +141,25 @@ def _prepared(model: nn.Module, device: torch.device, compile: bool, channels_la
 
 
 def _network_call(
-    model: nn.Module, shape: tuple[int, ...], device: torch.device, channels_last: bool
+    model: nn.Module, shape: tuple[int, ...], device: torch.device, dtype: str, channels_last: bool
 ) -> Callable[[], object]:
     image = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device)
     if channels_last:
         image = image.contiguous(memory_format=torch.channels_last)
-    return lambda: model(image)
+
+    def call() -> object:
+        with precision(device, dtype):
+            return model(image)
+
+    return call
 
 
-def _protocol_call(model: nn.Module, shape: tuple[int, int], protocol: Protocol) -> Callable[[], object]:
-    from segzoo.inference import predict
-
+def _protocol_call(
+    model: nn.Module, shape: tuple[int, int], protocol: Protocol, device: torch.device, dtype: str
+) -> Callable[[], object]:
+    network = Network(model, device=device, dtype=dtype)
     image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
-    return lambda: predict(model, image, protocol)
+    return lambda: predict_with(network, image, protocol)
 
 
 def _timed(call: Callable[[], object], device: torch.device) -> float:

@@ -1,15 +1,12 @@
-"""What a model of the zoo costs, as Runs. Counts build it on the meta device: no weights, no memory."""
+"""The counts of a model of the zoo as Runs. Models are built on the meta device: no weights, no memory."""
 
 from __future__ import annotations
 
-from segzoo import kernels
-from segzoo.device import device_name, pick_device
-from segzoo.profiling import latency
 from segzoo.profiling.operations import OperationCount, count_operations
 from segzoo.profiling.parameters import count_parameters
-from segzoo.profiling.published import expected_latency, expected_macs, expected_params
+from segzoo.profiling.published import expected_macs, expected_params
 from segzoo.profiling.rules import get_rule
-from segzoo.registry import create_model, entry, get_protocol
+from segzoo.registry import create_model, entry
 from segzoo.results import Run, Stopwatch, command_line, environment
 from segzoo.zoo.schema import Model
 
@@ -84,91 +81,6 @@ def flops_run(name: str, *, shape: tuple[int, int] | None = None, batch_size: in
         started=watch.started,
         duration_s=watch.seconds,
     )
-
-
-def latency_run(
-    name: str,
-    *,
-    shape: tuple[int, int],
-    batch_size: int = 1,
-    device: str = "cpu",
-    dtype: str = "fp32",
-    threads: int | None = None,
-    scope: latency.Scope = "model",
-    repetitions: int | None = None,
-    compile: bool = False,
-    channels_last: bool = False,
-) -> Run:
-    """Latency and throughput of a model of the zoo with random weights; arguments as `measure_latency`.
-
-    Raises:
-        UsageError: unknown name, device or dtype, or a shape that the model cannot take.
-        UnavailableError: a device that is not here.
-        SegzooError: not enough memory.
-    """
-    watch = Stopwatch()
-    place = pick_device(device)
-    model = create_model(name)
-    params = count_parameters(model).params
-    measured = latency.measure_latency(
-        model,
-        shape,
-        batch_size=batch_size,
-        device=place,
-        dtype=dtype,
-        threads=threads,
-        scope=scope,
-        protocol=get_protocol(name) if scope == "protocol" else None,
-        repetitions=repetitions,
-        compile=compile,
-        channels_last=channels_last,
-    )
-    return Run(
-        command="latency",
-        model={"name": name, "params": params, "weights": "random"},
-        metrics=_latency_metrics(measured),
-        conditions={
-            "shape": [batch_size, 3, *shape],
-            "scope": scope,
-            "protocol": entry(name).protocol if scope == "protocol" else None,
-            "device": str(place),
-            "dtype": dtype,
-            "threads": measured.threads,
-            "kernels": kernels.describe(),
-            "compile": compile,
-            "channels_last": channels_last,
-            "samples": len(measured.samples_ms),
-            "warm_up_calls": measured.warm_up_calls,
-            "warm_up": f"until medians of {latency.WINDOW} calls agree within {latency.STEADY:.0%}",
-            "memory": measured.memory_scope,
-        },
-        expected=expected_latency(entry(name).published, measured.quantile_ms(0.5)),
-        breakdown={"sample": [{"latency_ms": sample} for sample in measured.samples_ms]},
-        notes=_latency_notes(measured),
-        environment=environment(device_name(place)),
-        command_line=command_line(),
-        started=watch.started,
-        duration_s=watch.seconds,
-    )
-
-
-def _latency_metrics(measured: latency.Latency) -> dict[str, float | int | None]:
-    return {
-        "latency_ms_median": measured.quantile_ms(0.5),
-        "latency_ms_p10": measured.quantile_ms(0.1),
-        "latency_ms_p90": measured.quantile_ms(0.9),
-        "latency_ms_p99": measured.quantile_ms(0.99),
-        "latency_ms_min": min(measured.samples_ms),
-        "latency_ms_first_call": measured.first_call_ms,
-        "images_per_second": measured.images_per_second,
-        "peak_memory_bytes": measured.peak_memory_bytes,
-    }
-
-
-def _latency_notes(measured: latency.Latency) -> list[str]:
-    if measured.steady:
-        return kernels.notes()
-    return [*kernels.notes(), f"not steady after {measured.warm_up_calls} calls of warm-up"]
 
 
 def _published_conditions(model: Model, shape: tuple[int, int] | None, rule: str | None) -> tuple[tuple[int, int], str]:
