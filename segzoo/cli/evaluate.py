@@ -44,6 +44,10 @@ SavePredictions = Annotated[
     Path | None, typer.Option("--save-predictions", metavar="DIR", help="Write label maps as PNGs of class indices.")
 ]
 PerClass = Annotated[bool, typer.Option("--per-class", help="Show the classes too.")]
+Windows = Annotated[
+    int | None,
+    typer.Option("--batch-size", "-b", min=1, help="Windows of an image that the network gets at once."),
+]
 Readers = Annotated[int, typer.Option("--workers", "-j", min=0, help="Threads that read images ahead.")]
 
 
@@ -62,6 +66,7 @@ def evaluate(
     per_class: PerClass = False,
     device: Device = "auto",
     dtype: DtypeOption = Dtype.FP32,
+    batch_size: Windows = None,
     workers: Readers = 1,
     format: FormatOption = Format.TABLE,
     json: Json = False,
@@ -88,6 +93,7 @@ def evaluate(
         strict=not no_strict,
         device=device,
         dtype=dtype.value,
+        batch_size=batch_size,
         limit=limit,
         workers=workers,
         progress=partial(_bar, quiet=quiet or no_progress),

@@ -31,6 +31,7 @@ def evaluate_name(
     strict: bool = True,
     device: str = "cpu",
     dtype: str = "fp32",
+    batch_size: int | None = None,
     limit: int | None = None,
     workers: int = 1,
     save_predictions: str | Path | None = None,
@@ -49,6 +50,7 @@ def evaluate_name(
         strict: weights must fit in full.
         device: "cpu", "cuda", "auto", ...
         dtype: "fp32", "tf32", "bf16" or "fp16".
+        batch_size: windows of an image that the network gets at once.
         limit: only the first images; the record is then partial.
         workers: threads that read images ahead.
         save_predictions: a folder for PNGs of class indices.
@@ -78,6 +80,7 @@ def evaluate_name(
         name=name,
         device=device,
         dtype=dtype,
+        batch_size=batch_size,
         limit=limit,
         workers=workers,
         save_predictions=save_predictions,
