@@ -58,14 +58,9 @@ def latency_run(
             "protocol": entry(name).protocol if scope == "protocol" else None,
             "device": str(place),
             "dtype": dtype,
-            "threads": measured.threads,
-            "kernels": kernels.describe(),
             "compile": compile,
             "channels_last": channels_last,
-            "samples": len(measured.samples_ms),
-            "warm_up_calls": measured.warm_up_calls,
-            "warm_up": f"until medians of {WINDOW} calls agree within {STEADY:.0%}",
-            "memory": measured.memory_scope,
+            **_circumstances(measured),
         },
         expected=expected_latency(entry(name).published, measured.quantile_ms(0.5)),
         breakdown={"sample": [{"latency_ms": sample} for sample in measured.samples_ms]},
@@ -75,6 +70,17 @@ def latency_run(
         started=watch.started,
         duration_s=watch.seconds,
     )
+
+
+def _circumstances(measured: Latency) -> dict[str, str | int]:
+    return {
+        "threads": measured.threads,
+        "kernels": kernels.describe(),
+        "samples": len(measured.samples_ms),
+        "warm_up_calls": measured.warm_up_calls,
+        "warm_up": f"until medians of {WINDOW} calls agree within {STEADY:.0%}",
+        "memory": measured.memory_scope,
+    }
 
 
 def _latency_metrics(measured: Latency) -> dict[str, float | int | None]:

@@ -10,8 +10,9 @@ import pytest
 
 
 @pytest.fixture(autouse=True)
-def without_compiling(monkeypatch):
+def without_compiling_and_long_warm_up(monkeypatch):
     monkeypatch.setenv("SEGZOO_KERNELS", "reference")
+    monkeypatch.setattr("segzoo.profiling.latency.WARM_UP_LIMIT_S", 0.6)
 
 
 def test_flops_prints_the_published_figure_its_rule_and_the_verdict(segzoo_command):
