@@ -10,6 +10,8 @@ between the smallest and the largest of the logits it is made of.
 from __future__ import annotations
 
 import functools
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,27 +45,35 @@ class Side:
 
 
 @dataclass(frozen=True)
+class Run:
+    """Consecutive logits and their share in a block's pixels.
+
+    Attributes:
+        start: index of the first, along the logit side (windows after one another).
+        stop: index after the last.
+        weights: float32 [pixels of the block, stop - start].
+    """
+
+    start: int
+    stop: int
+    weights: Tensor
+
+
+@dataclass(frozen=True)
 class Block:
     """A few consecutive pixels of the image and the logits they are made of.
 
     Attributes:
         start: first pixel of the image.
         stop: pixel after the last.
-        columns: indices into the logit side (windows after one another), int64 [S].
-        weights: float32 [stop - start, S].
+        runs: one for the whole image, one for each window that covers the pixels with sliding windows.
+        weights: float32 [stop - start, S], the runs' weights side by side.
     """
 
     start: int
     stop: int
-    columns: Tensor
+    runs: tuple[Run, ...]
     weights: Tensor
-
-    def take(self, values: Tensor, dimension: int) -> Tensor:
-        """`values` at `columns` of a dimension; a view where they are consecutive."""
-        first, count = int(self.columns[0]), len(self.columns)
-        if int(self.columns[-1]) - first + 1 == count:
-            return values.narrow(dimension, first, count)
-        return values.index_select(dimension, self.columns)
 
 
 @functools.lru_cache(maxsize=256)
@@ -75,6 +85,7 @@ def blocks(side: Side, length: int, device: torch.device) -> tuple[Block, ...]:
     return tuple(_block(side, start, min(start + length, side.image), device) for start in range(0, side.image, length))
 
 
+@functools.lru_cache(maxsize=64)
 def bilinear_taps(size_in: int, size_out: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
     """Of each of `size_out` pixels the left source, the right source and the right one's weight.
 
@@ -91,12 +102,13 @@ def bilinear_taps(size_in: int, size_out: int) -> tuple[NDArray[np.int64], NDArr
 
 def _bilinear_rows(size_in: int, size_out: int, start: int, stop: int) -> tuple[int, NDArray[np.float64]]:
     """Rows start..stop of the matrix [size_out, size_in], cut to the columns in use, and the first of these."""
-    left, right, weight = (taps[start:stop] for taps in bilinear_taps(size_in, size_out))
+    lefts, rights, weights = bilinear_taps(size_in, size_out)
+    left, right, weight = lefts[start:stop], rights[start:stop], weights[start:stop]
     first = int(left.min())
     matrix = np.zeros((stop - start, int(right.max()) + 1 - first))
     pixels = np.arange(stop - start)
-    np.add.at(matrix, (pixels, left - first), np.float32(1) - weight)
-    np.add.at(matrix, (pixels, right - first), weight)
+    matrix[pixels, left - first] += np.float32(1) - weight
+    matrix[pixels, right - first] += weight
     return first, matrix
 
 
@@ -117,12 +129,15 @@ def _block(side: Side, start: int, stop: int, device: torch.device) -> Block:
     if side.mirrored:
         matrix = matrix[::-1]
     used = matrix.any(axis=0)
-    return Block(
-        start,
-        stop,
-        torch.from_numpy(np.concatenate(columns)[used]).to(device),
-        torch.from_numpy(matrix[:, used].astype(np.float32)).to(device),
-    )
+    used_weights = torch.from_numpy(matrix[:, used].astype(np.float32)).to(device)
+    return Block(start, stop, tuple(_runs(np.concatenate(columns)[used], used_weights)), used_weights)
+
+
+def _runs(sources: NDArray[np.int64], weights: Tensor) -> Iterator[Run]:
+    """Splits ascending source indices where one is left out."""
+    breaks = np.flatnonzero(np.diff(sources) != 1) + 1
+    for first, last in itertools.pairwise([0, *breaks.tolist(), len(sources)]):
+        yield Run(int(sources[first]), int(sources[last - 1]) + 1, weights[:, first:last])
 
 
 def _windows_over(windows: tuple[Window, ...], first: int, last: int) -> NDArray[np.float64]:

@@ -107,7 +107,7 @@ class _Tiles:
         self._rows = [blocks(view.rows, min(tile_height, height), device) for view in maps]
         self._columns = [blocks(view.columns, min(tile_width, width), device) for view in maps]
         values = self.classes * min(tile_height, height) * min(tile_width, width)
-        source_rows = max(len(block.columns) for side in self._rows for block in side)
+        source_rows = max(block.weights.shape[1] for side in self._rows for block in side)
         self._widened = torch.empty(source_rows * self.classes * min(tile_width, width), device=device)
         self._scores, self._work, self._sum = (torch.empty(values, device=device) for _ in range(3))
         self._best = torch.empty(min(tile_height, height) * min(tile_width, width), device=device)
@@ -123,12 +123,11 @@ class _Tiles:
 
     def logits(self, view: LogitMap, rows: Block, columns: Block) -> Tensor:
         """Logits of a tile at the image's size: [T, C, S], valid until the next call."""
-        source = columns.take(rows.take(view.values, 0), 2)
         height, width = rows.stop - rows.start, columns.stop - columns.start
-        widened = _cut(self._widened, source.shape[0] * self.classes, width)
-        torch.mm(_as_matrix(source), columns.weights.T, out=widened)
+        widened = _cut(self._widened, rows.weights.shape[1], self.classes, width)
+        _widen(view.values, rows, columns, widened)
         scores = _cut(self._scores, height, self.classes, width)
-        torch.mm(rows.weights, widened.view(source.shape[0], -1), out=scores.view(height, -1))
+        torch.mm(rows.weights, widened.view(len(widened), -1), out=scores.view(height, -1))
         return scores
 
     def summed_probabilities(
@@ -175,7 +174,19 @@ def _cut(buffer: Tensor, *shape: int) -> Tensor:
     return buffer[: math.prod(shape)].view(shape)
 
 
-def _as_matrix(source: Tensor) -> Tensor:
-    """[r, C, s] as [r * C, s], without a copy where rows are consecutive."""
-    rows, classes, columns = source.shape
-    return source.reshape(rows * classes, columns)
+def _widen(values: Tensor, rows: Block, columns: Block, out: Tensor) -> None:
+    """Resamples the columns of all logit rows [h, C, w] that the tile needs: `out` [R, C, S].
+
+    Runs are read where they lie, through strides: copying them together costs more than the products.
+    """
+    row = 0
+    for source in rows.runs:
+        lines = values[source.start : source.stop].flatten(0, 1)
+        target = out[row : row + source.stop - source.start].flatten(0, 1)
+        row += source.stop - source.start
+        for number, part in enumerate(columns.runs):
+            logits = lines[:, part.start : part.stop]
+            if number == 0:
+                torch.mm(logits, part.weights.T, out=target)
+            else:
+                target.addmm_(logits, part.weights.T)
