@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from enum import Enum
 from typing import Annotated
 
@@ -76,8 +77,9 @@ def params(
     from segzoo.profiling import published, records
     from segzoo.registry import select
 
-    runs = [records.params_run(name) for name in select(names)]
+    runs = records.of_each(select(names), "params", records.params_run)
     emit(runs, format=format, json=json, output=output)
+    records.demand_all(runs)
     if check:
         published.check(runs)
 
@@ -99,12 +101,14 @@ def flops(
     from segzoo.profiling.rules import get_rule
     from segzoo.registry import select
 
-    size = parse_shape(shape) if shape else None
-    chosen = select(names)
-    runs = [records.flops_run(name, shape=size, batch_size=batch_size, rule=rule) for name in chosen]
-    for used in dict.fromkeys(run.conditions["rule"] for run in runs):
+    count = functools.partial(
+        records.flops_run, shape=parse_shape(shape) if shape else None, batch_size=batch_size, rule=rule
+    )
+    runs = records.of_each(select(names), "flops", count)
+    for used in dict.fromkeys(run.conditions["rule"] for run in runs if run.status == "ok"):
         say(f"rule {used}: {get_rule(used).meaning}", quiet=quiet)
     emit(runs, format=format, json=json, output=output, by=by.value if by else None)
+    records.demand_all(runs)
     if check:
         published.check(runs)
 
@@ -125,26 +129,25 @@ def latency(
     output: Output = None,
 ) -> None:
     """Time models with random weights: warm-up until steady, then median, p10, p90 and p99 of all samples."""
+    from segzoo.profiling import records
     from segzoo.profiling.latency_record import latency_run
     from segzoo.registry import select
 
-    size = parse_shape(shape)
-    runs = [
-        latency_run(
-            name,
-            shape=size,
-            batch_size=batch_size,
-            device=device,
-            dtype=dtype.value,
-            threads=threads,
-            scope=scope.value,
-            repetitions=repetitions,
-            compile=compile,
-            channels_last=channels_last,
-        )
-        for name in select(names)
-    ]
+    measure = functools.partial(
+        latency_run,
+        shape=parse_shape(shape),
+        batch_size=batch_size,
+        device=device,
+        dtype=dtype.value,
+        threads=threads,
+        scope=scope.value,
+        repetitions=repetitions,
+        compile=compile,
+        channels_last=channels_last,
+    )
+    runs = records.of_each(select(names), "latency", measure)
     emit(runs, format=format, json=json, output=output)
+    records.demand_all(runs)
 
 
 def verify(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from segzoo.errors import SegzooError
 from segzoo.profiling.operations import OperationCount, count_operations
 from segzoo.profiling.parameters import count_parameters
 from segzoo.profiling.published import expected_macs, expected_params
@@ -12,6 +15,34 @@ from segzoo.zoo.schema import Model
 
 DEFAULT_SHAPE = (512, 512)
 DEFAULT_RULE = "fvcore"
+
+
+def of_each(names: list[str], command: str, make: Callable[[str], Run]) -> list[Run]:
+    """One Run for each model; in a family, one that fails is a failed Run and does not lose the others.
+
+    Raises:
+        SegzooError: what `make` raises, when there is one model only.
+    """
+    if len(names) == 1:
+        return [make(names[0])]
+    runs = []
+    for name in names:
+        try:
+            runs.append(make(name))
+        except SegzooError as error:
+            runs.append(Run(command=command, model={"name": name}, status="failed", error=str(error)))
+    return runs
+
+
+def demand_all(runs: list[Run]) -> None:
+    """Fails after the table where a model has failed.
+
+    Raises:
+        SegzooError: names the models.
+    """
+    failed = [run.model["name"] for run in runs if run.status == "failed"]
+    if failed:
+        raise SegzooError(f"{len(failed)} of {len(runs)} models failed: {', '.join(failed)}")
 
 
 def params_run(name: str) -> Run:

@@ -68,6 +68,23 @@ def test_check_without_a_published_figure_exits_with_7_after_the_table(segzoo_co
     )
 
 
+def test_a_model_that_fails_does_not_lose_the_others(segzoo_command, monkeypatch):
+    from segzoo.errors import UsageError
+    from segzoo.profiling import records
+
+    def create(name, **words):
+        if name == "nat-tiny":
+            raise UsageError("too small")
+        return records_create(name, **words)
+
+    records_create = records.create_model
+    monkeypatch.setattr(records, "create_model", create)
+    result = segzoo_command("flops", "nat-mini", "nat-tiny", "--quiet")
+    assert "900.5 G" in result.out and "! nat-tiny: too small" in result.out
+    assert (result.code, result.err) == (1, "segzoo: error: 1 of 2 models failed: nat-tiny\n")
+    assert segzoo_command("flops", "nat-tiny").code == 2
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
