@@ -8,6 +8,8 @@ Letters: B batch, D channels, N positions, R bases, H height, W width.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -54,8 +56,7 @@ class MatrixDecomposition(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """[B, D, H, W], non-negative -> [B, D, H, W]."""
-        # The products of the updates leave half precision's range, so the factorisation never works in it.
-        with torch.autocast(features.device.type, enabled=False):
+        with _full_precision(features.device.type):
             matrix = features.flatten(2)
             if matrix.dtype in (torch.float16, torch.bfloat16):
                 matrix = matrix.float()
@@ -80,3 +81,10 @@ class MatrixDecomposition(nn.Module):
     def _updated(self, factor: Tensor, matrix: Tensor, other: Tensor) -> Tensor:
         """One multiplicative step of `factor` in matrix = factor @ other^T."""
         return factor * (matrix @ other) / (factor @ (other.transpose(1, 2) @ other) + self.eps)
+
+
+def _full_precision(device_type: str) -> AbstractContextManager:
+    """Autocast off: the products of the updates leave half precision's range."""
+    if not torch.amp.is_autocast_available(device_type):
+        return nullcontext()
+    return torch.autocast(device_type, enabled=False)

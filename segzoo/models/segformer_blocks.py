@@ -87,7 +87,7 @@ class MixCfn(nn.Module):
         super().__init__()
         self.names = names
         self.add_module(names[0], nn.Conv2d(dim, hidden_dim, 1))
-        self.norm_1 = nn.BatchNorm2d(hidden_dim)
+        self.norm_1: nn.Module = nn.BatchNorm2d(hidden_dim)
         self.dwconv = MixedDepthwiseConv(hidden_dim)
         self.norm_2 = nn.BatchNorm2d(hidden_dim)
         self.add_module(names[1], nn.Conv2d(hidden_dim, dim, 1))

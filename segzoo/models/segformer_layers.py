@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segzoo.errors import UsageError
+
 Size = tuple[int, int]
 
 
@@ -48,6 +50,18 @@ class DepthwiseConv(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C, H, W]."""
         return self.dwconv(features)
+
+
+def each_stage(word: str, value: object, count: int) -> list:
+    """`value` once for each stage: a list as it is, anything else repeated.
+
+    Raises:
+        UsageError: a list of another length.
+    """
+    values = list(value) if isinstance(value, (list, tuple)) else [value] * count
+    if len(values) != count:
+        raise UsageError(f"{word} needs one value for each of the {count} stages, not {values}")
+    return values
 
 
 def drop_path_rates(drop_path_rate: float, depths: list[int]) -> list[list[float]]:

@@ -2,7 +2,7 @@
 
 A component's `type` is the name of its file: {type: nat} is segzoo/models/backbones/nat.py, and its other
 words are the parameters of that file's `build`. Heads get the channels of the maps they read and the
-number of classes as well.
+number of classes as well. A `segmentor` stands for neck and heads at once and gets the backbone itself.
 
 Letters: B batch, C channels, K classes, H height, W width.
 """
@@ -90,7 +90,9 @@ def build_segmentor(architecture: Architecture, num_classes: int, *, device: str
         if architecture.neck is not None:
             neck = _build("necks", architecture.neck, channels)
             channels = getattr(neck, "out_channels", channels)
-        if architecture.head is None:
+        if architecture.segmentor is not None:
+            model = _build("segmentors", architecture.segmentor, backbone, num_classes)
+        elif architecture.head is None:
             model = backbone
         else:
             auxiliary = architecture.auxiliary_head

@@ -18,6 +18,7 @@ from segzoo.models.segformer_layers import (
     Size,
     attend,
     drop_path_rates,
+    each_stage,
     init_segformer,
     to_map,
     to_tokens,
@@ -130,8 +131,9 @@ class MixTransformer(nn.Module):
         for stage, before, dim in zip(stages, [3, *embed_dims], embed_dims, strict=False):
             window = {"patch_size": 7, "stride": 4} if stage == 1 else {"patch_size": 3, "stride": 2}
             self.add_module(f"patch_embed{stage}", OverlapPatchEmbed(before, dim, **window))
-        rates = drop_path_rates(drop_path_rate, list(depths))
-        settings = zip(stages, embed_dims, num_heads, sr_ratios, rates, strict=True)
+        rates = drop_path_rates(drop_path_rate, each_stage("depths", depths, len(embed_dims)))
+        words = (("embed_dims", embed_dims), ("num_heads", num_heads), ("sr_ratios", sr_ratios))
+        settings = zip(stages, *(each_stage(word, value, len(stages)) for word, value in words), rates, strict=True)
         for stage, dim, heads, sr_ratio, drops in settings:
             blocks = [Block(dim, heads, mlp_ratio=mlp_ratio, sr_ratio=sr_ratio, drop_path=drop) for drop in drops]
             self.add_module(f"block{stage}", nn.ModuleList(blocks))

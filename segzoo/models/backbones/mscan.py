@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segzoo.models.layers import DropPath
-from segzoo.models.segformer_layers import DepthwiseConv, drop_path_rates, init_segformer
+from segzoo.models.segformer_layers import DepthwiseConv, drop_path_rates, each_stage, init_segformer
 from segzoo.models.strip_attention import MultiScaleUnit
 
 LAYER_SCALE = 1e-2
@@ -108,8 +108,9 @@ class MSCAN(nn.Module):
     ) -> None:
         super().__init__()
         self.out_channels = list(embed_dims)
-        rates = drop_path_rates(drop_path_rate, list(depths))
-        settings = zip(embed_dims, [0, *embed_dims[:-1]], mlp_ratios, rates, strict=True)
+        rates = drop_path_rates(drop_path_rate, each_stage("depths", depths, len(embed_dims)))
+        ratios = each_stage("mlp_ratios", mlp_ratios, len(embed_dims))
+        settings = zip(embed_dims, [0, *embed_dims[:-1]], ratios, rates, strict=True)
         for stage, (dim, before, mlp_ratio, drops) in enumerate(settings, start=1):
             self.add_module(f"patch_embed{stage}", Stem(dim) if stage == 1 else Downsampling(before, dim))
             blocks = [Block(dim, mlp_ratio=mlp_ratio, drop_path=drop) for drop in drops]

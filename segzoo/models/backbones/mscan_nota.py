@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from segzoo.models.backbones.mscan import LAYER_SCALE, ConvFfn
 from segzoo.models.layers import DropPath
-from segzoo.models.segformer_layers import drop_path_rates, init_segformer
+from segzoo.models.segformer_layers import drop_path_rates, each_stage, init_segformer
 from segzoo.models.strip_attention import TeamMultiScaleUnit
 
 
@@ -125,10 +125,11 @@ class TeamMSCAN(nn.Module):
             nn.ModuleDict({"proj": stem(dim) if before == 0 else nn.Conv2d(before, dim, 3, stride=2, padding=1)})
             for before, dim in zip([0, *embed_dims[:-1]], embed_dims, strict=True)
         )
-        rates = drop_path_rates(drop_path_rate, list(depths))
+        rates = drop_path_rates(drop_path_rate, each_stage("depths", depths, len(embed_dims)))
+        ratios = each_stage("mlp_ratios", mlp_ratios, len(embed_dims))
         self.block = nn.ModuleList(
             nn.ModuleList(StageBlock(dim, mlp_ratio=mlp_ratio, triple=triple, drop_path=drop) for drop in drops)
-            for dim, mlp_ratio, drops in zip(embed_dims, mlp_ratios, rates, strict=True)
+            for dim, mlp_ratio, drops in zip(embed_dims, ratios, rates, strict=True)
         )
         self.layer_norm = nn.ModuleList(WrappedNorm(dim) for dim in embed_dims)
         self.apply(init_segformer)
@@ -137,9 +138,9 @@ class TeamMSCAN(nn.Module):
         """[B, 3, H, W] -> [B, C_i, H_i, W_i] for i = 0..3; a stage's normalised output feeds the next stage."""
         outputs: list[Tensor] = []
         features = image
-        for embedding, blocks, norm in zip(self.patch_embeddings, self.block, self.layer_norm, strict=True):
-            features = embedding["proj"](features)
-            for block in blocks:
+        for index, norm in enumerate(self.layer_norm):
+            features = self.patch_embeddings.get_submodule(f"{index}.proj")(features)
+            for block in self.block[index].children():
                 features = block(features)
             features = norm(features)
             outputs.append(features)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from segzoo.errors import UsageError, suggestion
 from segzoo.models.segformer_attention import AttentionSlot
 from segzoo.models.segformer_blocks import PoolingBlock, build_block, build_ffn
-from segzoo.models.segformer_layers import Size, drop_path_rates, to_map, to_tokens
+from segzoo.models.segformer_layers import Size, drop_path_rates, each_stage, to_map, to_tokens
 
 STAGES = ("attention", "pooling")
 
@@ -99,37 +99,26 @@ class SegformerEncoder(nn.Module):
         if embed not in EMBEDDINGS:
             raise UsageError(f"unknown embed {embed!r}{suggestion(embed, EMBEDDINGS)}; there are: overlap, pool")
         self.out_channels = list(embed_dims)
-        count = len(embed_dims)
         self.patch_embeddings = nn.ModuleList(
             EMBEDDINGS[embed](before, dim, patch_size=7 if index == 0 else 3, stride=4 if index == 0 else 2)
             for index, (before, dim) in enumerate(zip([3, *embed_dims], embed_dims, strict=False))
         )
-        settings = zip(
-            each_stage("stages", stages, count),
-            each_stage("attention", attention, count),
-            each_stage("ffn", ffn, count),
-            each_stage("skip", skip, count),
-            each_stage("embed_dims", embed_dims, count),
-            each_stage("num_heads", num_heads, count),
-            each_stage("sr_ratios", sr_ratios, count),
-            each_stage("mlp_ratios", mlp_ratios, count),
-            drop_path_rates(drop_path_rate, each_stage("depths", depths, count)),
-            strict=True,
+        words = (
+            ("stages", stages),
+            ("attention", attention),
+            ("ffn", ffn),
+            ("skip", skip),
+            ("embed_dims", embed_dims),
+            ("num_heads", num_heads),
+            ("sr_ratios", sr_ratios),
+            ("mlp_ratios", mlp_ratios),
         )
-        self.block = nn.ModuleList()
-        for kind, attention_name, ffn_name, wiring, dim, heads, sr_ratio, mlp_ratio, drops in settings:
-            if kind not in STAGES:
-                raise UsageError(f"unknown stage {kind!r}{suggestion(kind, STAGES)}; there are: {', '.join(STAGES)}")
-            blocks = nn.ModuleList()
-            for drop in drops:
-                hidden_dim = int(dim * mlp_ratio)
-                if kind == "pooling":
-                    blocks.append(PoolingBlock(dim, hidden_dim, drop))
-                    continue
-                kept = projection and attention_name != "window"
-                attending = AttentionSlot(attention_name, dim, heads, sr_ratio, projection=kept)
-                blocks.append(build_block(wiring, dim, attending, build_ffn(ffn_name, dim, hidden_dim), drop))
-            self.block.append(blocks)
+        choices = zip(*(each_stage(word, value, len(embed_dims)) for word, value in words), strict=True)
+        rates = drop_path_rates(drop_path_rate, each_stage("depths", depths, len(embed_dims)))
+        self.block = nn.ModuleList(
+            nn.ModuleList(_block(*chosen, projection=projection, drop_path=drop) for drop in drops)
+            for chosen, drops in zip(choices, rates, strict=True)
+        )
         if stage_norm:
             self.layer_norm = nn.ModuleList(nn.LayerNorm(dim) for dim in embed_dims)
         self.stage_norm = stage_norm
@@ -139,9 +128,9 @@ class SegformerEncoder(nn.Module):
         """[B, 3, H, W] -> [B, C_i, H_i, W_i] for i = 0..3; a stage's output feeds the next stage."""
         outputs: list[Tensor] = []
         features = image
-        for index, (embedding, blocks) in enumerate(zip(self.patch_embeddings, self.block, strict=True)):
+        for index, embedding in enumerate(self.patch_embeddings):
             tokens, size = embedding(features)
-            for block in blocks:
+            for block in self.block[index].children():
                 tokens = block(tokens, size)
             if self.stage_norm:
                 tokens = self.layer_norm[index](tokens)
@@ -150,16 +139,26 @@ class SegformerEncoder(nn.Module):
         return outputs
 
 
-def each_stage(word: str, value: object, count: int) -> list:
-    """`value` once for each stage: a list as it is, anything else repeated.
-
-    Raises:
-        UsageError: a list of another length.
-    """
-    values = list(value) if isinstance(value, (list, tuple)) else [value] * count
-    if len(values) != count:
-        raise UsageError(f"{word} needs one value for each of the {count} stages, not {values}")
-    return values
+def _block(
+    stage: str,
+    attention: str,
+    ffn: str,
+    skip: str,
+    dim: int,
+    num_heads: int,
+    sr_ratio: int,
+    mlp_ratio: float,
+    *,
+    projection: bool,
+    drop_path: float,
+) -> nn.Module:
+    hidden_dim = int(dim * mlp_ratio)
+    if stage == "pooling":
+        return PoolingBlock(dim, hidden_dim, drop_path)
+    if stage != "attention":
+        raise UsageError(f"unknown stage {stage!r}{suggestion(stage, STAGES)}; there are: {', '.join(STAGES)}")
+    slot = AttentionSlot(attention, dim, num_heads, sr_ratio, projection=projection and attention != "window")
+    return build_block(skip, dim, slot, build_ffn(ffn, dim, hidden_dim), drop_path)
 
 
 def init_hugging_face(module: nn.Module) -> None:

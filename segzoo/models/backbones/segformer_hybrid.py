@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segzoo.errors import UsageError
-from segzoo.models.backbones.segformer import each_stage, init_hugging_face
+from segzoo.models.backbones.segformer import init_hugging_face
 from segzoo.models.segformer_attention import build_attention
 from segzoo.models.segformer_blocks import build_block, build_ffn
-from segzoo.models.segformer_layers import drop_path_rates, to_map, to_tokens
+from segzoo.models.segformer_layers import drop_path_rates, each_stage, to_map, to_tokens
 
 HEAD_DIM = 32
 CONV_RATIO = 3
@@ -126,8 +126,9 @@ class HybridEncoder(nn.Module):
         )
         rates = drop_path_rates(drop_path_rate, [len(word) for word in words])
         self.block = nn.ModuleList()
+        settings = (("num_heads", num_heads), ("sr_ratios", sr_ratios), ("mlp_ratios", mlp_ratios))
         for word, dim, heads, sr_ratio, ratio, drops in zip(
-            words, embed_dims, num_heads, sr_ratios, mlp_ratios, rates, strict=True
+            words, embed_dims, *(each_stage(name, value, len(words)) for name, value in settings), rates, strict=True
         ):
             stage = nn.ModuleList()
             for letter, drop in zip(word, drops, strict=True):
@@ -144,9 +145,9 @@ class HybridEncoder(nn.Module):
         """[B, 3, H, W] -> [B, C_i, H_i, W_i] for i = 0..3; a stage's output feeds the next stage."""
         outputs: list[Tensor] = []
         features = image
-        for (embedding,), blocks, norm in zip(self.patch_embeddings, self.block, self.layer_norm, strict=True):
-            features = embedding(features)
-            for block in blocks:
+        for index, norm in enumerate(self.layer_norm):
+            features = self.patch_embeddings.get_submodule(f"{index}.0")(features)
+            for block in self.block[index].children():
                 if isinstance(block, NextConvBlock):
                     features = block(features)
                 else:

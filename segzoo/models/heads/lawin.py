@@ -1,4 +1,4 @@
-"""Lawin decode head: attention from 8x8 windows of the fused map to windows around them that are 2, 4 and 8 times as wide.
+"""Lawin decode head: attention from 8x8 windows of the fused map to windows around them, 2 to 8 times as wide.
 
 Paper: arXiv 2201.01615. State-dict keys are those of the authors' SegFormer fork (yan-hao-tian/VW, branch
 oldversion); `conv_seg` is in the checkpoints and never used. BatchNorm and LayerNorm eps are 1e-5.
