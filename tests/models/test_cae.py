@@ -13,6 +13,9 @@ from oracle_files import oracle
 
 import segzoo
 from segzoo.errors import UsageError
+from segzoo.inference import network
+from segzoo.inference.resampling import Side, blocks
+from segzoo.inference.windows import window_grid
 from segzoo.models.backbones.cae import CAE, relative_position_index, sine_cosine_positions
 from segzoo.profiling.operations import count_operations
 
@@ -118,6 +121,37 @@ def test_logits_equal_the_originals_where_positions_matter(filled_model, facts, 
         logits = filled_model(image)
         positions.div_(factor)
     assert_close(logits[:, :: facts["class_step"], ::16, ::16], recorded["logits_strong_pos"])
+
+
+@pytest.mark.slow
+def test_logits_of_sliding_windows_equal_the_originals(filled_model, facts, recorded, monkeypatch):
+    given = facts["slide_input"]
+    pixels = torch.from_numpy(input_image(given["name"], tuple(given["shape"])))[0]
+    monkeypatch.setattr(network, "network_input", lambda image, protocol, ratio: pixels)
+    picture = np.zeros((*pixels.shape[1:], 3), dtype=np.uint8)
+    with torch.inference_mode():
+        (view,) = network.Network(filled_model).views(picture, segzoo.get_protocol(ENTRY))
+        rows, columns = (matrix_of(side)[::32] for side in (view.rows, view.columns))
+        logits = torch.einsum("hr,rkc,wc->khw", rows, view.values, columns)[None]
+    assert_close(logits[:, :: facts["class_step"]], recorded["slide_logits"])
+
+
+def matrix_of(side: Side) -> torch.Tensor:
+    """[image side, logit side]: upsampling, averaging of the windows and second resize in one."""
+    (block,) = blocks(side, side.image, torch.device("cpu"))
+    matrix = torch.zeros(side.image, len(side.windows) * side.logits)
+    for run in block.runs:
+        matrix[:, run.start : run.stop] = run.weights
+    return matrix
+
+
+def test_windows_are_the_originals(facts):
+    protocol = segzoo.get_protocol(ENTRY)
+    for words, expected in facts["slide_windows"].items():
+        height, width = map(int, words.split("x"))
+        rows, columns = window_grid((height, width), protocol)
+        found = [[row.start, row.stop, column.start, column.stop] for row in rows for column in columns]
+        assert found == expected
 
 
 def test_rows_that_fill_no_patch_are_dropped_and_other_grids_refused():
