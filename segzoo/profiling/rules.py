@@ -104,11 +104,26 @@ def _batch_norm(arguments: tuple[Any, ...], output: Tensor) -> int:
     return image.numel() * (1 if weight is None else 2)
 
 
+def _adaptive_pool(arguments: tuple[Any, ...], output: Tensor) -> int:
+    """thop's: for each output the inputs it averages, as a real number, and one division."""
+    return arguments[0].numel() + output.numel()
+
+
+def _none(arguments: tuple[Any, ...], output: Any) -> int:
+    return 0
+
+
 def _neighborhood_attention(arguments: tuple[Any, ...], output: Any) -> int:
     """As NATTEN registered it with fvcore: each logit costs head_dim, and one more for the bias."""
     query, _, _, bias, kernel_size = arguments[:5]
     logits = math.prod(query.shape[:-1]) * kernel_size**2
     return logits * (2 * query.shape[-1] + (0 if bias is None else 1))
+
+
+def _deformable_attention(arguments: tuple[Any, ...], output: Tensor) -> int:
+    """As the grid_sample it replaces: 4 for each sampled point and channel."""
+    value, _, _, weights = arguments[:4]
+    return 4 * weights.numel() * value.shape[-1]
 
 
 _PRODUCTS: dict[str, Formula] = {
@@ -141,6 +156,27 @@ RULES: dict[str, Rule] = {
                 "aten.upsample_bilinear2d": _per_output(4),
                 "aten.grid_sampler": _per_output(4),
                 "segzoo.neighborhood_attention_2d": _neighborhood_attention,
+                "segzoo.deformable_attention": _deformable_attention,
+            },
+        ),
+        Rule(
+            name="thop",
+            meaning=(
+                "as thop 0.1 counts modules: convolutions and linear layers, and per element: 4 norms, 1 average "
+                "pooling (output), 1 adaptive pooling (input and output); the products of attention are left out"
+            ),
+            formulas={
+                "aten.linear": _linear,
+                "aten.scaled_dot_product_attention": _none,
+                "aten.mm": _none,
+                "aten.bmm": _none,
+                "aten.addmm": _none,
+                "aten.baddbmm": _none,
+                "aten.layer_norm": _per_input(4),
+                "aten.group_norm": _per_input(4),
+                "aten.batch_norm": _per_input(4),
+                "aten.avg_pool2d": _per_output(1),
+                "aten.adaptive_avg_pool2d": _adaptive_pool,
             },
         ),
     )
