@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from segzoo.cli import doctor, evaluate, import_config, kernel, profile, weights, zoo
+from segzoo.cli import data, doctor, evaluate, import_config, kernel, profile, weights, zoo
 from segzoo.errors import SegzooError
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app.command("params")(profile.params)
 app.command("flops")(profile.flops)
 app.command("latency")(profile.latency)
 app.command("eval")(evaluate.evaluate)
+app.add_typer(data.data, name="data")
 app.command("verify")(profile.verify)
 app.command("import")(import_config.import_config)
 app.command("doctor")(doctor.doctor)

@@ -42,6 +42,11 @@ def decimals(places: int) -> Callable[[Any], str]:
     return lambda value: f"{value:.{places}f}"
 
 
+def thousands(value: Any) -> str:
+    """Writes a count with its digits in groups of three."""
+    return f"{value:,}"
+
+
 def millions(value: Any) -> str:
     """Writes a count in millions."""
     return f"{value / 1e6:.2f} M"
@@ -191,6 +196,16 @@ COLUMNS: dict[str, list[Column]] = {
         Column("device", condition("device")),
         Column("dtype", condition("dtype")),
         Column("images/s", metric("images_per_second"), decimals(2)),
+    ],
+    "data check": [
+        Column("data set", model_name),
+        Column("split", condition("split")),
+        Column("images", metric("images")),
+        Column("problems", metric("problems")),
+        Column("classes", condition("classes")),
+        Column("present", metric("classes_present")),
+        Column("pixels", metric("pixels"), thousands),
+        Column("ignored pixels", metric("ignored_pixels"), thousands),
     ],
     "latency": [
         NAME,
