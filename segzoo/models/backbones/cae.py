@@ -165,7 +165,8 @@ class CAE(nn.Module):
             height, width = image.shape[2:]
             raise UsageError(
                 f"CAE takes {size}x{size} pixels, not {height}x{width}: its positions are for "
-                f"{self.side}x{self.side} patches; use its sliding-window protocol"
+                f"{self.side}x{self.side} patches; use its sliding-window protocol, on images with no side "
+                f"below {size} after the resize (at most 4 times as long as high)"
             )
         tokens = patches.flatten(2).transpose(1, 2)
         tokens = torch.cat([self.cls_token.expand(len(tokens), -1, -1), tokens], dim=1) + self.pos_embed
