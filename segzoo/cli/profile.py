@@ -49,7 +49,7 @@ ShapeOrPublished = Annotated[
 RuleOption = Annotated[
     str | None,
     typer.Option(
-        "--rule", help="Counting rule: fvcore or multiply-add (default: the published figure's).", metavar="RULE"
+        "--rule", help="Counting rule: fvcore, multiply-add or thop (default: the published figure's).", metavar="RULE"
     ),
 ]
 By = Annotated[Breakdown | None, typer.Option("--by", help="Show this finer table instead of the totals.")]

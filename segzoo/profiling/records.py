@@ -9,7 +9,7 @@ from segzoo.profiling.operations import OperationCount, count_operations
 from segzoo.profiling.parameters import count_parameters
 from segzoo.profiling.published import expected_macs, expected_params
 from segzoo.profiling.rules import get_rule
-from segzoo.registry import create_model, entry
+from segzoo.registry import create_model, entry, get_protocol
 from segzoo.results import Run, Stopwatch, command_line, environment
 from segzoo.zoo.schema import Model
 
@@ -76,7 +76,8 @@ def flops_run(name: str, *, shape: tuple[int, int] | None = None, batch_size: in
 
     Args:
         name: a name of the zoo.
-        shape: input (height, width) in pixels; the published figure's where None, else 512x512.
+        shape: input (height, width) in pixels; where None the published figure's, else the protocol's window,
+            else 512x512.
         batch_size: images in the batch.
         rule: of `macs_by_rule`; the published figure's where None, else "fvcore".
 
@@ -87,7 +88,7 @@ def flops_run(name: str, *, shape: tuple[int, int] | None = None, batch_size: in
     model_entry = entry(name)
     shape, rule = _published_conditions(model_entry, shape, rule)
     model = create_model(name, device="meta")
-    count = count_operations(model, (batch_size, 3, *shape), rule=rule, resize_logits=_is_segmentor(model_entry))
+    count = count_operations(model, (batch_size, 3, *shape), rule=rule, resize_logits=True)
     published = model_entry.published if batch_size == 1 else None
     return Run(
         command="flops",
@@ -117,12 +118,8 @@ def flops_run(name: str, *, shape: tuple[int, int] | None = None, batch_size: in
 def _published_conditions(model: Model, shape: tuple[int, int] | None, rule: str | None) -> tuple[tuple[int, int], str]:
     operations = model.published.operations if model.published else None
     if operations is None:
-        return shape or DEFAULT_SHAPE, rule or DEFAULT_RULE
+        return shape or get_protocol(model.protocol).crop or DEFAULT_SHAPE, rule or DEFAULT_RULE
     return shape or operations.shape, rule or operations.rule
-
-
-def _is_segmentor(model: Model) -> bool:
-    return model.architecture.head is not None
 
 
 def _not_counted(count: OperationCount) -> list[dict[str, str | int]]:

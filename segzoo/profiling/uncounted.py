@@ -11,8 +11,9 @@ _CHEAP_TAGS = {getattr(torch.Tag, name) for name in ("pointwise", "reduction") i
 # Arithmetic of a few operations an element; older releases of torch do not tag all of it.
 _CHEAP = frozenset(
     """
-    _log_softmax _safe_softmax _softmax amax amin any all argmax argmin cumsum log_softmax logsumexp max mean min
-    native_dropout norm prod softmax std sum topk sort var var_mean
+    _adaptive_avg_pool2d _log_softmax _safe_softmax _softmax adaptive_max_pool2d all amax amin any argmax argmin
+    avg_pool1d avg_pool2d cumsum log_softmax logsumexp max max_pool2d_with_indices mean min native_dropout norm prod
+    softmax sort std sum topk var var_mean
     """.split()  # noqa: SIM905  (a list of literals takes a line for each name)
 )
 

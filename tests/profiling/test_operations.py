@@ -162,6 +162,25 @@ def test_fused_attention_counts_as_its_two_products():
     assert count.macs == 4 * 48 * 10 * (3 + 2)
 
 
+def test_deformable_attention_counts_by_fvcore_as_the_grid_sample_it_replaces():
+    from segzoo.kernels.deformable import deformable_attention
+
+    class Sampler(nn.Module):
+        def forward(self, image):
+            value = image.flatten(2).transpose(1, 2).unflatten(2, (1, 3))
+            places = image.new_zeros(2, 7, 1, 1, 5, 2)
+            return deformable_attention(value, [tuple(image.shape[2:])], places, places[..., 0])
+
+    count = count_operations(Sampler(), (2, 3, 6, 8))
+    assert (count.macs_by_rule, count.macs) == (4 * 2 * 7 * 5 * 3, 5 * 2 * 7 * 5 * 3)
+
+
+def test_pooling_is_cheap_and_no_gap_in_the_rules():
+    count = count_operations(nn.Sequential(nn.MaxPool2d(2), nn.AvgPool2d(2)), (1, 3, 8, 8))
+    assert (count.macs_by_rule, count.no_formula) == (0, {})
+    assert "aten.max_pool2d_with_indices" in count.elementwise
+
+
 def test_training_batch_norms_and_dropout_are_counted_as_at_test_time_and_the_model_is_left_alone():
     model = nn.Sequential(nn.BatchNorm2d(3), nn.Dropout(0.5)).train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
