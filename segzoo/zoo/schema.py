@@ -148,6 +148,9 @@ class Recipe(Entry, frozen=True, kw_only=True, forbid_unknown_fields=True):
         crop: training crop (height, width) in pixels.
         scale: limits (long, short) in pixels of the keep-ratio resize before `scale_range` is drawn.
         losses: weight of each output's loss.
+        class_weights: "rarity" weights a class by (mean share / its share) ** 0.5 of the training pixels.
+        clip_norm: largest norm of the whole gradient; a longer one is shortened to it.
+        frozen_batch_norm: the backbone's batch norms stay in evaluation mode.
     """
 
     optimizer: Literal["adamw", "sgd"] = "adamw"
@@ -170,16 +173,28 @@ class Recipe(Entry, frozen=True, kw_only=True, forbid_unknown_fields=True):
     losses: dict[str, float] = msgspec.field(default_factory=lambda: {"logits": 1.0})
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
     sync_batch_norm: bool = False
+    class_weights: Literal["rarity"] | None = None
+    clip_norm: float | None = None
+    frozen_batch_norm: bool = False
     source: str | None = None
 
 
 class Architecture(Entry, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The parts of a model; each `type` is a file under segzoo/models."""
+    """The parts of a model; each `type` is a file under segzoo/models.
+
+    Attributes:
+        segmentor: a whole that joins a backbone in its own way, instead of neck and heads.
+    """
 
     backbone: dict[str, Any]
     neck: dict[str, Any] | None = None
     head: dict[str, Any] | None = None
     auxiliary_head: dict[str, Any] | None = None
+    segmentor: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.segmentor is not None and (self.neck or self.head or self.auxiliary_head):
+            raise ValueError("a segmentor stands in place of neck, head and auxiliary_head; it cannot be beside them")
 
 
 class Model(Entry, frozen=True, kw_only=True, forbid_unknown_fields=True):
