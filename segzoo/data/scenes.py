@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 
 import numpy as np
 
@@ -109,7 +110,7 @@ class ScenesDataset:
         self.palette = list(PALETTE)
         self.num_classes = len(CLASSES)
         self._count = SPLITS[split] if count is None else count
-        self._last: tuple[int, Array, Array] | None = None
+        self._latest = threading.local()
 
     def __len__(self) -> int:
         return self._count
@@ -137,9 +138,8 @@ class ScenesDataset:
     def _drawn(self, index: int) -> tuple[int, Array, Array]:
         if not 0 <= index < len(self):
             raise IndexError(f"{self.name}/{self.split} has the pictures 0 to {len(self) - 1}, not {index}")
-        # Image and label are asked for one after the other: draw once for both. Reading threads share this,
-        # so that what is returned must be what was just looked at.
-        last = self._last
+        # A thread asks for image and label one after the other: draw once for both. Reading threads do not share it.
+        last: tuple[int, Array, Array] | None = getattr(self._latest, "scene", None)
         if last is None or last[0] != index:
-            last = self._last = (index, *draw_scene(index, self.split, self.size))
+            last = self._latest.scene = (index, *draw_scene(index, self.split, self.size))
         return last

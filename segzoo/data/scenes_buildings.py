@@ -126,8 +126,8 @@ def _windows(
     bay, storey = np.floor(across), np.floor(rise)
     inside = ((bay >= 0) & (bay < bays)) & ((storey >= 0) & (storey < storeys) & (patch.up > bottom))
     along, up = (across - bay) * look.bay, (rise - storey) * look.storey
-    legible = (look.bay - 2 * look.margin) * patch.scale_along > 2.0
-    limit = np.where(legible & ((look.head - look.sill) * patch.scale_up > 2.0), 1.0, 0.45)
+    legible = (look.bay - 2 * look.margin) * patch.scale_along > 3.0
+    limit = np.where(legible & ((look.head - look.sill) * patch.scale_up > 3.0), 1.0, 0.45)
 
     def pane(border: float) -> Array:
         wide = band(along, look.margin - border, look.bay - look.margin + border, patch.scale_along)
@@ -205,7 +205,7 @@ def fence(canvas: Canvas, dice: Dice, across: float, near: float, far: float, al
         far: where it ends.
         along_road: which of the two.
     """
-    height = dice.between(0.8, 1.7)
+    height = dice.between(1.0, 1.8)
     camera, light = canvas.camera, canvas.light
     if along_road:
         patch = lateral(camera, across, near, far, 0.0, height)

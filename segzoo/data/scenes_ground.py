@@ -89,7 +89,7 @@ def _paint_clouds(canvas: Canvas, dice: Dice, cloudiness: float, above: int) -> 
     density = noise(start_down + away * size * 1.6, start_across + across * away * size, smooth=True)
     toward_sun = start_across + across * away * size + light.sun_side * 4.0
     lit = noise(start_down + away * size * 1.6 + 4.0, toward_sun, smooth=True)
-    alpha = np.clip((density - (1.0 - cloudiness)) * 6.0, 0.0, 1.0)
+    alpha = np.clip((density - (1.0 - cloudiness)) * 10.0, 0.0, 1.0)
     bright = np.clip(0.88 + (density - lit) * 1.2, 0.6, 1.1)
     peak = 70.0 if light.night else 238.0
     colour = tinted((peak, peak * 0.99, peak * 0.98), bright)
@@ -260,7 +260,7 @@ def _lay_road(ground: Ground, grain: Array, wobble: Array) -> None:
 def _lay_markings(ground: Ground, per_metre: Array) -> None:
     site, dice = ground.site, ground.dice
     paint = dice.colour(((222, 222, 216), (206, 206, 204), (214, 178, 70)))
-    width, period = dice.between(0.14, 0.26), dice.between(4.0, 9.0)
+    width, period = dice.between(0.18, 0.34), dice.between(4.0, 9.0)
     phase = ground.depth / period + dice.between(0.0, 1.0)
     dashes = np.clip((phase - np.floor(phase) < dice.between(0.45, 0.6)) + 0.0, 0.0, 1.0)
     solid = dice.chance(0.3)
@@ -275,6 +275,8 @@ def _lay_markings(ground: Ground, per_metre: Array) -> None:
         zebra = np.clip((0.25 - np.abs(stripes - 0.5)) * 1.1 * ground.scale + 0.5, 0.0, 1.0)
         zebra = zebra * band(np.abs(ground.beside), 0.0, site.road_half - 0.3, ground.scale)
         alpha = np.maximum(alpha, zebra * band(ground.depth, near - 4.0, near - 1.0, per_metre))
+    # Lines thinner than a pixel are seen but stay part of the road.
+    alpha = np.where(width * ground.scale > 1.3, alpha, np.minimum(alpha, 0.45))
     worn = np.clip(0.95 + ground.texture(9.0) * 0.8, 0.3, 1.0)
     colour = tinted(paint, ground.canvas.light.front * worn)
     ground.lay(colour, alpha, MARKING)

@@ -20,7 +20,6 @@ from segzoo.data.scenes_objects import (
 )
 from segzoo.data.scenes_paint import Camera, Canvas, Colour, Dice, Light
 
-NEAREST = 2.6
 ZENITHS: tuple[Colour, ...] = ((88, 136, 196), (112, 152, 198), (136, 164, 192), (74, 116, 182))
 HORIZONS: tuple[Colour, ...] = ((190, 206, 220), (206, 214, 218), (216, 206, 190), (178, 196, 214))
 DUSKS: tuple[Colour, ...] = ((226, 164, 118), (214, 150, 140), (232, 186, 136))
@@ -159,7 +158,7 @@ def _row_of_poles(dice: Dice, site: Site, side: float) -> list[Thing]:
         return []
     gap, depth, things = dice.between(10.0, 18.0), dice.between(5.0, 14.0), []
     beside = site.road_half + dice.between(0.4, 0.9)
-    while depth < 45.0:
+    while depth < 30.0:
         across = site.middle(depth) + side * beside
         things.append(Thing(depth=depth, draw=partial(lamp_post, across=across, depth=depth)))
         depth += gap
@@ -228,7 +227,7 @@ def _traffic(dice: Dice, site: Site) -> list[Thing]:
 def _people(dice: Dice, site: Site) -> list[Thing]:
     things = []
     for _ in range(dice.integer(1, 7)):
-        side, depth = dice.pick((-1.0, 1.0)), dice.between(NEAREST + 1.0, 24.0)
+        side, depth = dice.pick((-1.0, 1.0)), dice.between(3.6, 14.0)
         beside = site.road_half + dice.between(0.3, max(site.sidewalk, 1.5))
         if dice.chance(0.12):
             beside = dice.between(0.0, site.road_half)
@@ -241,7 +240,7 @@ def _people(dice: Dice, site: Site) -> list[Thing]:
 def _signs(dice: Dice, site: Site) -> list[Thing]:
     things = []
     for _ in range(dice.integer(1, 4)):
-        side, depth = dice.pick((-1.0, 1.0)), dice.between(4.0, 22.0)
+        side, depth = dice.pick((-1.0, 1.0)), dice.between(4.0, 16.0)
         across = site.middle(depth) + side * (site.road_half + dice.between(0.3, 1.4))
         things.append(Thing(depth=depth, draw=partial(traffic_sign, across=across, depth=depth)))
     return things

@@ -223,23 +223,23 @@ def lamp_post(canvas: Canvas, dice: Dice, across: float, depth: float) -> None:
     patch = frontal(canvas.camera, depth, across - 2.1, across + 2.1, 0.0, height + 0.4)
     if patch is None:
         return
-    width = dice.between(0.14, 0.26)
+    width = dice.between(0.2, 0.36)
     canvas.paint(patch, limb(patch, (across, 0.0), (across, height), width), metal, POLE)
     if dice.chance(0.6):
-        bar = rectangle(patch, min(across, across + arm), max(across, across + arm), height - 0.16, height)
+        bar = rectangle(patch, min(across, across + arm), max(across, across + arm), height - 0.2, height)
         canvas.paint(patch, bar, metal, POLE)
         lamp = (255, 236, 170) if canvas.light.night else (214, 214, 204)
-        canvas.paint(patch, ellipse(patch, across + arm, height - 0.16, 0.4, 0.18), lamp, POLE)
+        canvas.paint(patch, ellipse(patch, across + arm, height - 0.16, 0.45, 0.2), lamp, POLE)
     else:
         for level in (0.97, 0.88):
-            bar = rectangle(patch, across - 1.0, across + 1.0, height * level - 0.14, height * level)
+            bar = rectangle(patch, across - 1.0, across + 1.0, height * level - 0.2, height * level)
             canvas.paint(patch, bar, metal, POLE)
 
 
 def traffic_sign(canvas: Canvas, dice: Dice, across: float, depth: float) -> None:
     """Draws a sign on a pole: round, triangular, a diamond, a plate, or a large board on two poles."""
     kind = dice.pick(("round", "triangle", "diamond", "plate", *(("board", "board") if depth > 9.0 else ())))
-    size = dice.between(0.8, 1.3) if kind == "board" else dice.between(0.38, 0.55)
+    size = dice.between(0.8, 1.3) if kind == "board" else dice.between(0.42, 0.65)
     middle = dice.between(2.0, 3.0) + (size * 0.5 if kind == "board" else 0.0)
     wide = size * 1.8 if kind == "board" else size
     patch = frontal(canvas.camera, depth, across - wide, across + wide, 0.0, middle + size)
@@ -249,7 +249,7 @@ def traffic_sign(canvas: Canvas, dice: Dice, across: float, depth: float) -> Non
     rim, field = _lit(dice.colour(FACES), light), _lit(dice.colour(FACES), light)
     metal = _lit(dice.colour(METALS), light)
     for foot in (across - wide * 0.7, across + wide * 0.7) if kind == "board" else (across,):
-        canvas.paint(patch, limb(patch, (foot, 0.0), (foot, middle), 0.13), metal, POLE)
+        canvas.paint(patch, limb(patch, (foot, 0.0), (foot, middle), 0.18), metal, POLE)
     for share, colour in ((1.0, rim), (0.76, field)):
         canvas.paint(patch, _outline(patch, kind, (across, middle), wide * share, size * share), colour, SIGN)
     glyph = noise(dice.between(0, 256) + patch.up * 60.0, dice.between(0, 256) + patch.along * 60.0) > 0.62
