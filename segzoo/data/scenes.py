@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 
 import numpy as np
 
@@ -110,7 +109,7 @@ class ScenesDataset:
         self.palette = list(PALETTE)
         self.num_classes = len(CLASSES)
         self._count = SPLITS[split] if count is None else count
-        self._latest = threading.local()
+        self._latest: list[tuple[int, Array, Array] | None] = [None] * 16
 
     def __len__(self) -> int:
         return self._count
@@ -138,8 +137,10 @@ class ScenesDataset:
     def _drawn(self, index: int) -> tuple[int, Array, Array]:
         if not 0 <= index < len(self):
             raise IndexError(f"{self.name}/{self.split} has the pictures 0 to {len(self) - 1}, not {index}")
-        # A thread asks for image and label one after the other: draw once for both. Reading threads do not share it.
-        last: tuple[int, Array, Array] | None = getattr(self._latest, "scene", None)
-        if last is None or last[0] != index:
-            last = self._latest.scene = (index, *draw_scene(index, self.split, self.size))
-        return last
+        # Image and label are asked for one after the other: draw once for both. Threads that read neighbouring
+        # indices have a slot each, and what is returned is what was just looked at.
+        slot = index % len(self._latest)
+        latest = self._latest[slot]
+        if latest is None or latest[0] != index:
+            latest = self._latest[slot] = (index, *draw_scene(index, self.split, self.size))
+        return latest
