@@ -1,4 +1,4 @@
-"""evaluate(): every image through the protocol, counted exactly, in constant memory."""
+"""evaluate(): every image through the protocol, counted exactly; memory grows by one row of the record an image."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from segzoo import kernels
-from segzoo.data import Dataset, Pair, ignore_value
+from segzoo.data import Dataset, Pair, ignore_value, open_dataset
 from segzoo.data.ahead import read_ahead
 from segzoo.data.write import write_indices
 from segzoo.device import device_name, pick_device
@@ -20,6 +20,7 @@ from segzoo.evaluation.record import class_rows, describe_protocol, image_row, p
 from segzoo.inference import Network, predict_with
 from segzoo.metrics import ConfusionMatrix, scores
 from segzoo.protocol import Protocol
+from segzoo.registry import get_protocol
 from segzoo.results import Run, Stopwatch, command_line, environment
 
 Progress = Callable[[Iterable[Pair], int], Iterable[Pair]]
@@ -27,8 +28,8 @@ Progress = Callable[[Iterable[Pair], int], Iterable[Pair]]
 
 def evaluate(
     model: nn.Module,
-    dataset: Dataset,
-    protocol: Protocol,
+    dataset: Dataset | str | Path,
+    protocol: Protocol | str,
     *,
     name: str | None = None,
     device: str = "cpu",
@@ -44,8 +45,8 @@ def evaluate(
     Args:
         model: any module that maps [B, 3, H, W] to logits [B, C, h, w], in evaluation mode; it is moved
             to `device`.
-        dataset: pairs of images and class indices.
-        protocol: how images become inputs and logits label maps.
+        dataset: pairs of images and class indices; or a name or folder, whose validation split is taken.
+        protocol: how images become inputs and logits label maps; or the name of a protocol or model.
         name: the model's name in the record; its type's where None.
         device: "cpu", "cuda", "auto", ...
         dtype: "fp32", "tf32", "bf16" or "fp16".
@@ -62,6 +63,8 @@ def evaluate(
         SegzooError: logits that are no numbers, or predictions that cannot be written.
     """
     watch, place = Stopwatch(), pick_device(device)
+    dataset = open_dataset(dataset) if isinstance(dataset, (str, Path)) else dataset
+    protocol = get_protocol(protocol) if isinstance(protocol, str) else protocol
     if len(dataset) == 0:
         raise DatasetError(f"{dataset.name} {dataset.split} has no images")
     count = len(dataset) if limit is None else min(limit, len(dataset))

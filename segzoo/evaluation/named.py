@@ -41,7 +41,8 @@ def evaluate_name(
 
     Args:
         name: a name of the zoo.
-        dataset: another data set than the model's, by name or folder; it must have as many classes.
+        dataset: another data set than the model's, by name or folder. With the published weights it must have
+            as many classes; with a checkpoint the model gets as many as it has.
         split: "val", ...
         data_root: where the data set's files are.
         protocol: another protocol than the model's, by name.
@@ -67,12 +68,18 @@ def evaluate_name(
     used = base.aug_test() if aug_test else base
     # Data first: they are checked in a moment, weights may be a long download.
     data = open_dataset(dataset or model_entry.dataset, root=data_root, split=split)
-    if data.num_classes != model_entry.num_classes:
+    if checkpoint is None and data.num_classes != model_entry.num_classes:
         raise UsageError(
             f"{name} has {model_entry.num_classes} classes, {data.name} has {data.num_classes}; "
             f"{name} was made for {model_entry.dataset}"
         )
-    model = create_model(name, pretrained=checkpoint is None, checkpoint=checkpoint, strict=strict)
+    model = create_model(
+        name,
+        pretrained=checkpoint is None,
+        checkpoint=checkpoint,
+        num_classes=data.num_classes,
+        strict=strict,
+    )
     run = evaluate(
         model,
         data,

@@ -203,3 +203,9 @@ def test_an_empty_data_set_is_an_error():
 def test_the_public_name_is_this_function(two_images):
     run = segzoo.evaluate(ColourModel(4), two_images, dataclasses.replace(AS_STORED, flip=True))
     assert run.metrics["aacc_percent"] == pytest.approx(70.0)
+
+
+def test_data_set_and_protocol_may_be_named(tmp_path):
+    root = write_set(tmp_path, 2, size=(32, 32))
+    run = segzoo.evaluate(ColourModel(3), root, "scenes-whole")
+    assert run.conditions["dataset"] == tmp_path.name and run.conditions["protocol_fields"]["scale"] == (256, 192)
