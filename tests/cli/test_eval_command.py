@@ -172,7 +172,6 @@ def test_bad_data_are_one_line_and_exit_code_5(segzoo_command, user, damage, sai
     ("more", "code", "said"),
     [
         (["--dataset", "mime"], 2, "did you mean 'mine'"),
-        (["--dataset", "scenes", "--limit", "1"], 4, "the file has 3 classes, the model 16"),
         (["--split", "test"], 2, "mine has the splits val, not 'test'"),
         (["--protocol", "smal"], 2, "unknown protocol 'smal'; did you mean 'small'"),
         (["--device", "gpu"], 2, "unknown device 'gpu'"),
@@ -188,6 +187,17 @@ def test_wrong_words_are_one_line_with_the_documented_exit_code(segzoo_command, 
 def test_published_weights_are_for_as_many_classes_as_they_were_trained_on(segzoo_command, user):
     result = segzoo_command("eval", "tiny-nat", "--dataset", "scenes")
     assert "tiny-nat has 3 classes, scenes has 16; tiny-nat was made for mine" in one_line(result, 2)
+
+
+def test_a_checkpoint_is_built_for_the_classes_of_the_data_set(segzoo_command, user):
+    four = write_set(user / "four", 2, classes=4)
+    result = segzoo_command(*words(user, "--dataset", str(four)))
+    assert result.code == 4 and "the file has 3 classes, the model 4" in result.err
+    from segzoo.registry import create_model
+
+    torch.save(create_model("tiny-nat", num_classes=4).state_dict(), user / "weights.pth")
+    result = segzoo_command(*words(user, "--dataset", str(four), "--per-class"))
+    assert result.code == 0 and "class 3" in result.out
 
 
 def test_a_model_without_weights_and_an_unknown_one_are_usage_errors(segzoo_command, user):
