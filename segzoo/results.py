@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import functools
-import importlib.metadata
 import os
 import platform
 import sys
@@ -168,6 +167,8 @@ def environment(device: str | None = None) -> Environment:
 
 
 def _version(package: str) -> str | None:
+    import importlib.metadata  # 10 ms, and only records need it
+
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
