@@ -31,9 +31,16 @@ class ConvNormAct(nn.Module):
 
     def fuse(self) -> None:
         """Folds the batch norm's statistics into the convolution; the layer then has `conv.bias` and no `bn`."""
-        if isinstance(self.bn, nn.modules.batchnorm._BatchNorm):
-            self.conv = torch.nn.utils.fuse_conv_bn_eval(self.conv.eval(), self.bn.eval())
-            self.bn = nn.Identity()
+        fold_norm(self, "conv", "bn")
+
+
+def fold_norm(module: nn.Module, conv: str, norm: str) -> None:
+    """Folds the batch norm `module.<norm>` into the convolution `module.<conv>`; an identity takes its place."""
+    batch_norm = getattr(module, norm)
+    if isinstance(batch_norm, nn.modules.batchnorm._BatchNorm):
+        folded = torch.nn.utils.fuse_conv_bn_eval(getattr(module, conv).eval(), batch_norm.eval())
+        setattr(module, conv, folded)
+        setattr(module, norm, nn.Identity())
 
 
 class DropPath(nn.Module):

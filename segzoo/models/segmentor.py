@@ -67,14 +67,19 @@ class Segmentor(nn.Module):
 
     def fuse(self) -> Segmentor:
         """Folds batch norms into the convolutions before them, in place, for inference. Returns the model."""
-        for module in list(self.modules()):
-            if module is not self and callable(fold := getattr(module, "fuse", None)):
-                fold()
+        fuse_parts(self)
         return self
 
     def _features(self, image: Tensor) -> list[Tensor]:
         features = self.backbone(image)
         return features if self.neck is None else self.neck(features)
+
+
+def fuse_parts(model: nn.Module) -> None:
+    """Calls `fuse` of every module inside `model` that has one."""
+    for module in list(model.modules()):
+        if module is not model and callable(fold := getattr(module, "fuse", None)):
+            fold()
 
 
 def build_segmentor(architecture: Architecture, num_classes: int, *, device: str | torch.device = "cpu") -> nn.Module:

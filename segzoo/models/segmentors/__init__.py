@@ -1,0 +1,1 @@
+"""Segmentors that join a backbone in their own way, one file each."""

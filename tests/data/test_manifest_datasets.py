@@ -1,0 +1,46 @@
+"""The manifest's data sets against real files of theirs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from oracle_files import shared_data
+
+from segzoo.data.policy import IGNORE, LabelTable
+from segzoo.data.read import read_label
+from segzoo.registry import dataset_entry
+
+
+@pytest.mark.parametrize("name", ["cityscapes", "voc2012", "pascal-context-60", "pascal-context-59"])
+def test_every_class_has_a_colour_and_a_value(name):
+    entry = dataset_entry(name)
+    assert len(entry.classes) == len(set(entry.classes)) == len(entry.palette)
+    table = LabelTable(entry.labels, len(entry.classes))
+    values = [value for value in range(256) if value not in entry.labels.ignore and value < 60]
+    known = list(entry.labels.mapping) if entry.labels.mapping else values[: len(entry.classes)]
+    assert sorted(table.apply(np.array(known, np.uint8)[None], name)[0]) == list(range(len(entry.classes)))
+
+
+def test_cityscapes_label_ids_become_its_training_ids():
+    folder = "cityscapes/zh-plus+mmsegmentation/gtFine/frankfurt_000000_000294_gtFine"
+    entry = dataset_entry("cityscapes")
+    measured = LabelTable(entry.labels, 19).apply(read_label(shared_data(f"{folder}_labelIds.png")), folder)
+    assert np.array_equal(measured, read_label(shared_data(f"{folder}_labelTrainIds.png")))
+    assert entry.label_suffix == "_gtFine_labelIds.png"
+
+
+def test_cityscapes_ignores_what_the_benchmark_ignores():
+    ids = np.arange(34, dtype=np.uint8)[None]
+    labels = LabelTable(dataset_entry("cityscapes").labels, 19).apply(ids, "")[0]
+    assert [int(value) for value in ids[0, labels == IGNORE]] == [0, 1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18, 29, 30]
+
+
+def test_pascal_context_without_background_is_the_same_order_one_lower():
+    path = shared_data("pascal_context/DrSleep+light-weight-refinenet/derived_59order/2008_008376.png")
+    both = [
+        LabelTable(dataset_entry(name).labels, classes).apply(read_label(path), name)
+        for name, classes in (("pascal-context-60", 60), ("pascal-context-59", 59))
+    ]
+    assert dataset_entry("pascal-context-60").classes[1:] == dataset_entry("pascal-context-59").classes
+    assert np.array_equal(np.where(both[0] == 0, IGNORE, both[0].astype(int) - 1), both[1])
+    assert (both[0] > 0).any()
