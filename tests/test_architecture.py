@@ -40,6 +40,7 @@ ALLOWED: dict[str, set[str]] = {
     "kernels.inspect": {"kernels", "device"},
     "doctor": {"zoo", "kernels", "kernels.inspect"},
     "evaluation": {"data", "device", "inference", "kernels", "metrics", "registry", "weights", "zoo"},
+    "pictures": {"data", "device", "inference", "kernels", "registry", "report", "weights", "zoo"},
     "profiling": {"device", "inference", "kernels", "registry", "zoo"},
     "training": {"data", "device", "evaluation", "inference", "kernels", "metrics", "models", "registry", "zoo"},
 }

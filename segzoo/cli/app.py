@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from segzoo.cli import data, doctor, evaluate, import_config, kernel, profile, weights, zoo
+from segzoo.cli import convert, data, doctor, evaluate, import_config, kernel, predict, profile, weights, zoo
 from segzoo.errors import SegzooError
 
 app = typer.Typer(
@@ -27,8 +27,10 @@ app.command("params")(profile.params)
 app.command("flops")(profile.flops)
 app.command("latency")(profile.latency)
 app.command("eval")(evaluate.evaluate)
+app.command("predict")(predict.predict)
 app.add_typer(data.data, name="data")
 app.command("verify")(profile.verify)
+app.command("convert")(convert.convert)
 app.command("import")(import_config.import_config)
 app.command("doctor")(doctor.doctor)
 app.add_typer(kernel.app, name="kernel")

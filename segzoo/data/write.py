@@ -1,4 +1,4 @@
-"""Writes label maps as PNG files of class indices."""
+"""Writes label maps as PNG files of class indices, and pictures; a file is whole or not there."""
 
 from __future__ import annotations
 
@@ -22,7 +22,15 @@ def write_indices(path: Path, indices: NDArray[Any]) -> None:
         SegzooError: the file cannot be written.
     """
     wide = indices.size > 0 and int(indices.max()) > np.iinfo(np.uint8).max
-    picture = Image.fromarray(indices.astype(np.uint16 if wide else np.uint8))
+    write_picture(path, Image.fromarray(indices.astype(np.uint16 if wide else np.uint8)))
+
+
+def write_picture(path: Path, picture: Image.Image) -> None:
+    """Writes a picture as PNG, atomically.
+
+    Raises:
+        SegzooError: the file cannot be written.
+    """
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

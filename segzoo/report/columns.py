@@ -159,6 +159,15 @@ COLUMNS: dict[str, list[Column]] = {
         Column("date", condition("date")),
         Column("path", condition("path")),
     ],
+    "convert": [
+        NAME,
+        Column("from", condition("from")),
+        Column("to", condition("to")),
+        Column("tensors", metric("tensors")),
+        Column("size", metric("bytes"), megabytes),
+        Column("sha256", condition("sha256"), short_hash),
+        Column("path", condition("path")),
+    ],
     "params": [
         NAME,
         Column("params", metric("params"), millions),
@@ -221,6 +230,15 @@ COLUMNS: dict[str, list[Column]] = {
         Column("images/s", metric("images_per_second"), decimals(2)),
         Column("peak memory", metric("peak_memory_bytes"), mebibytes),
         Column("samples", condition("samples")),
+    ],
+    "predict": [
+        NAME,
+        Column("protocol", condition("protocol")),
+        Column("images", metric("images")),
+        Column("device", condition("device")),
+        Column("dtype", condition("dtype")),
+        Column("images/s", metric("images_per_second"), decimals(2)),
+        Column("folder", condition("folder")),
     ],
     "verify": [
         NAME,
