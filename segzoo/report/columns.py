@@ -204,7 +204,7 @@ COLUMNS: dict[str, list[Column]] = {
         Column("aAcc", metric("aacc_percent"), decimals(2)),
         Column("device", condition("device")),
         Column("dtype", condition("dtype")),
-        Column("images/s", metric("images_per_second"), decimals(2)),
+        Column("images/s", metric("images_per_second"), "{:.3g}".format),
     ],
     "data check": [
         Column("data set", model_name),
