@@ -10,14 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from segzoo.errors import IntegrityError, UsageError
-from segzoo.weights.layouts import to_native
+from segzoo.weights.folder import checkpoint_file
+from segzoo.weights.layouts import to_names_of
 from segzoo.weights.load import LoadReport, Misshapen
 from segzoo.weights.positions import relative_span, resize_position_embedding, resize_relative_table
 from segzoo.weights.read import read_state_dict
 
 # Where a pretraining file keeps the network that is wanted. Its other parts (a teacher, a decoder, the second
 # encoder of contrastive learning) have keys of the same form, so the places are named and not guessed.
-_PLACES = ("", "backbone.", "encoder.", "base_encoder.")
+_PLACES = ("", "backbone.", "segformer.encoder.", "segnext.encoder.", "encoder.", "base_encoder.")
 _SHARED_TABLE = "rel_pos_bias.relative_position_bias_table"
 _TABLE = ".attn.relative_position_bias_table"
 # Computed from the model's size, not trained; a file made at another resolution has others.
@@ -39,12 +40,12 @@ def load_backbone(model: nn.Module, path: Path, *, name: str) -> LoadReport:
         IntegrityError: the file is unsafe or corrupt, or of a network of another width or depth.
         UsageError: the model is on the meta device, which holds no values.
     """
-    path = Path(path)
+    path = checkpoint_file(path)
     backbone = getattr(model, "backbone", model)
     own = backbone.state_dict()
     if any(tensor.is_meta for tensor in own.values()):
         raise UsageError(f"{name} is on the meta device, which cannot hold weights; build it on cpu or cuda")
-    everything, layout = to_native(read_state_dict(path))
+    everything, layout, _ = to_names_of(model.state_dict(), read_state_dict(path))
     place, state = backbone_part(everything, own)
     state = {key: value for key, value in fit_positions(state, own).items() if not key.endswith(_COMPUTED)}
     fitting = {key: value for key, value in state.items() if key in own and value.shape == own[key].shape}

@@ -1,89 +1,13 @@
-"""How other systems name the tensors of a model, and the way from their names to ours and back.
-
-A rule is two templates with the same placeholders. `{name}` stands for one part between dots, `{name*}` for one part
-or more. So every rule can be read in both directions, and `segzoo convert` needs no second table:
-
-    Rename("encoder.block.{stage}.{index}.{rest*}", "backbone.stages.{stage}.blocks.{index}.{rest*}")
-
-A new system is one more `Layout` in `LAYOUTS`.
-"""
+"""The layouts that are known, how a file's is detected, and the way from any of them to a model's own names."""
 
 from __future__ import annotations
 
-import functools
-import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import TypeVar
+from typing import Generic, NamedTuple
 
-from segzoo.errors import IntegrityError
-
-Value = TypeVar("Value")
-_PLACEHOLDER = re.compile(r"\{(\w+)(\*?)\}")
-
-
-@dataclass(frozen=True)
-class Rename:
-    """One rule: a key of the shape `theirs` is called `ours` here."""
-
-    theirs: str
-    ours: str
-
-    def __post_init__(self) -> None:
-        if sorted(_PLACEHOLDER.findall(self.theirs)) != sorted(_PLACEHOLDER.findall(self.ours)):
-            raise ValueError(f"both sides of a rule need the same placeholders: {self.theirs!r}, {self.ours!r}")
-
-    def to_ours(self, key: str) -> str | None:
-        """Our name for their key, or None where the rule does not apply."""
-        return _translate(key, self.theirs, self.ours)
-
-    def to_theirs(self, key: str) -> str | None:
-        """Their name for our key, or None where the rule does not apply."""
-        return _translate(key, self.ours, self.theirs)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Layout:
-    """The names that one system gives to the tensors of a model.
-
-    Attributes:
-        name: the word for it in zoo.yaml and in reports.
-        detect: templates, each of which some key must fit for a file to count as this layout.
-        detect_all: every key of the file must fit one of them.
-        renames: the rules in the order to try them; the first that applies counts. A key without a rule keeps its name.
-    """
-
-    name: str
-    detect: tuple[str, ...] = ()
-    detect_all: bool = False
-    renames: tuple[Rename, ...] = ()
-
-    def recognises(self, keys: Iterable[str]) -> bool:
-        """Whether a file with these keys is in this layout."""
-        keys = list(keys)
-        if not self.detect or not keys:
-            return False
-        patterns = [_pattern(template) for template in self.detect]
-        if self.detect_all:
-            return all(any(pattern.fullmatch(key) for pattern in patterns) for key in keys)
-        return all(any(pattern.fullmatch(key) for key in keys) for pattern in patterns)
-
-    def to_native(self, state: Mapping[str, Value]) -> dict[str, Value]:
-        """The same values under our names.
-
-        Raises:
-            IntegrityError: two keys would get one name.
-        """
-        return _renamed(state, [rule.to_ours for rule in self.renames], self.name)
-
-    def from_native(self, state: Mapping[str, Value]) -> dict[str, Value]:
-        """The same values under this system's names.
-
-        Raises:
-            IntegrityError: two keys would get one name.
-        """
-        return _renamed(state, [rule.to_theirs for rule in self.renames], self.name)
-
+from segzoo.errors import UsageError, suggestion
+from segzoo.weights.layout import Layout, Rename, Value
+from segzoo.weights.layouts_segformer import SEGFORMER
 
 NATIVE = Layout(name="native")
 
@@ -101,7 +25,22 @@ LAYOUTS: tuple[Layout, ...] = (
         detect_all=True,
         renames=(Rename("_orig_mod.{rest*}", "{rest*}"),),
     ),
+    *SEGFORMER,
 )
+
+
+class Translation(NamedTuple, Generic[Value]):
+    """A file's tensors under a model's names.
+
+    Attributes:
+        state: the tensors.
+        layout: the layouts the file was in, "a+b" from outside in; "native" where its names are the model's own.
+        lacks: templates of the model's keys that such files never have and that no forward pass needs.
+    """
+
+    state: dict[str, Value]
+    layout: str
+    lacks: tuple[str, ...]
 
 
 def detect_layout(keys: Iterable[str]) -> Layout:
@@ -110,41 +49,62 @@ def detect_layout(keys: Iterable[str]) -> Layout:
     return next((layout for layout in LAYOUTS if layout.recognises(keys)), NATIVE)
 
 
-def to_native(state: Mapping[str, Value]) -> tuple[dict[str, Value], str]:
-    """(the same values under our names, the layouts they were in: "native", "data-parallel", "a+b" from outside in).
+def to_names_of(own: Iterable[str], state: Mapping[str, Value]) -> Translation[Value]:
+    """A file's tensors under the names of a model whose keys are `own`.
 
     Raises:
         IntegrityError: two keys would get one name.
     """
+    home = detect_layout(own)
     names: list[str] = []
     current = dict(state)
-    while (layout := detect_layout(current)) is not NATIVE and layout.name not in names:
+    while (layout := detect_layout(current)) not in (NATIVE, home) and layout.name not in names:
         names.append(layout.name)
+        if layout.root is home.root:
+            lacks = tuple(template for step in layout.lineage for template in step.lacks)
+            return Translation(translate(current, layout, home), "+".join(names), lacks)
         current = layout.to_native(current)
-    return current, "+".join(names) or NATIVE.name
+    return Translation(current, "+".join(names) or NATIVE.name, ())
 
 
-def _renamed(state: Mapping[str, Value], rules: list, layout: str) -> dict[str, Value]:
-    result: dict[str, Value] = {}
-    for key, value in state.items():
-        name = next((found for rule in rules if (found := rule(key)) is not None), key)
-        if name in result:
-            raise IntegrityError(f"layout {layout}: two tensors would be called {name}, one of them {key}")
-        result[name] = value
-    return result
+def translate(state: Mapping[str, Value], source: Layout, target: Layout) -> dict[str, Value]:
+    """The same values under another layout's names, by way of the nearest layout that both come from.
+
+    Raises:
+        IntegrityError: two keys would get one name.
+        UsageError: layouts of different systems.
+    """
+    up, down = list(source.lineage), list(target.lineage)
+    if up[-1] is not down[-1]:
+        raise UsageError(f"there is no way from the layout {source.name} to {target.name}")
+    while up and down and up[-1] is down[-1]:
+        up.pop()
+        down.pop()
+    current = dict(state)
+    for step in up:
+        current = step.to_native(current)
+    for step in reversed(down):
+        current = step.from_native(current)
+    return current
 
 
-def _translate(key: str, source: str, target: str) -> str | None:
-    match = _pattern(source).fullmatch(key)
-    return None if match is None else _PLACEHOLDER.sub(lambda found: match[found[1]], target)
+def layouts_for(own: Iterable[str]) -> dict[str, Layout]:
+    """The layouts by their words in which a whole model with these keys can be written; at least "native"."""
+    home = detect_layout(own)
+    written = {NATIVE.name: home}
+    for layout in LAYOUTS:
+        if layout.root is home.root and home is not NATIVE and layout.whole:
+            written |= dict.fromkeys((layout.name, *layout.aliases), layout)
+    return written
 
 
-@functools.cache
-def _pattern(template: str) -> re.Pattern[str]:
-    """The regular expression of a template; all but its placeholders is literal."""
-    pieces, end = [], 0
-    for found in _PLACEHOLDER.finditer(template):
-        pieces.append(re.escape(template[end : found.start()]))
-        pieces.append(f"(?P<{found[1]}>{'.+' if found[2] else '[^.]+'})")
-        end = found.end()
-    return re.compile("".join(pieces) + re.escape(template[end:]))
+def layout_named(word: str, own: Iterable[str]) -> Layout:
+    """The layout of this word, for a model with these keys.
+
+    Raises:
+        UsageError: no such layout, or none that the model can be written in.
+    """
+    known = layouts_for(own)
+    if word not in known:
+        raise UsageError(f"no layout {word!r} for this model{suggestion(word, known)}; there are: {', '.join(known)}")
+    return known[word]

@@ -9,12 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from segzoo.errors import IntegrityError, UsageError
-from segzoo.weights.layouts import to_native
+from segzoo.weights.folder import checkpoint_file
+from segzoo.weights.layout import fits_any
+from segzoo.weights.layouts import Translation, to_names_of
 from segzoo.weights.read import read_state_dict
 
 # Batch norm counts its training steps in it; nothing at inference depends on it, and files from before 2018 lack it.
 _COUNTER = "num_batches_tracked"
 _REPORT_LINES = 20
+_BACKBONES = ("backbone.", "segformer.encoder.", "segnext.encoder.")
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class LoadReport:
         missing: keys of the model that the file lacks and that matter.
         unexpected: keys of the file that the model lacks.
         misshapen: keys of both, with different shapes.
-        tolerated: missing keys that change nothing: batch norm's step counters.
+        tolerated: missing keys that change nothing: batch norm's step counters, and what a layout never has.
     """
 
     name: str
@@ -101,12 +104,13 @@ class LoadReport:
 def load_weights(model: nn.Module, path: Path, *, name: str, strict: bool = True) -> LoadReport:
     """Loads a weights file into `model`, in place, in the model's own number format, and reports.
 
-    Batch norm's `num_batches_tracked` may be missing: it counts training steps and takes no part in inference. All
-    else must fit, an auxiliary head included, unless `strict` is false; a model is never loaded in part by an error.
+    Batch norm's `num_batches_tracked` may be missing: it counts training steps and takes no part in inference. So may
+    what files of another layout never have and no forward pass needs (SegFormer's `conv_seg`). All else must fit, an
+    auxiliary head included, unless `strict` is false; a model is never loaded in part by an error.
 
     Args:
         model: any module on a real device.
-        path: a file of torch.save or safetensors, see `read_state_dict`.
+        path: a file of torch.save or safetensors, see `read_state_dict`, or a folder of the Hugging Face Hub.
         name: the model's name, for messages.
         strict: anything missing, unexpected or misshapen is an error.
 
@@ -114,13 +118,14 @@ def load_weights(model: nn.Module, path: Path, *, name: str, strict: bool = True
         IntegrityError: the file is unsafe or corrupt, does not fit (and `strict`), or fits nowhere at all.
         UsageError: the model is on the meta device, which holds no values.
     """
-    path = Path(path)
+    path = checkpoint_file(path)
     own = model.state_dict()
     if any(tensor.is_meta for tensor in own.values()):
         raise UsageError(f"{name} is on the meta device, which cannot hold weights; build it on cpu or cuda")
-    state, layout = to_native(read_state_dict(path))
+    translation = to_names_of(own, read_state_dict(path))
+    state = translation.state
     fitting = {key: value for key, value in state.items() if key in own and value.shape == own[key].shape}
-    report = _compare(name, path, layout, state, own, len(fitting))
+    report = compare(name, path, translation, own)
     if not fitting:
         raise IntegrityError(f"{path} is not for {name}: none of its {len(state)} tensors fits\n{report.text()}")
     if strict and not report.perfect:
@@ -130,23 +135,25 @@ def load_weights(model: nn.Module, path: Path, *, name: str, strict: bool = True
     return report
 
 
-def _compare(
-    name: str, path: Path, layout: str, state: dict[str, Tensor], own: dict[str, Tensor], loaded: int
-) -> LoadReport:
+def compare(name: str, path: Path, translation: Translation[Tensor], own: dict[str, Tensor]) -> LoadReport:
+    """What would come of loading the translated file into a model with the state dict `own`."""
+    state = translation.state
     absent = [key for key in own if key not in state]
+    tolerated = tuple(key for key in absent if key.endswith(_COUNTER) or fits_any(key, translation.lacks))
+    misshapen = tuple(
+        Misshapen(key, tuple(value.shape), tuple(own[key].shape))
+        for key, value in state.items()
+        if key in own and value.shape != own[key].shape
+    )
     return LoadReport(
         name=name,
         path=path,
-        layout=layout,
-        loaded=loaded,
-        missing=tuple(key for key in absent if not key.endswith(_COUNTER)),
+        layout=translation.layout,
+        loaded=sum(key in own for key in state) - len(misshapen),
+        missing=tuple(key for key in absent if key not in tolerated),
         unexpected=tuple(key for key in state if key not in own),
-        misshapen=tuple(
-            Misshapen(key, tuple(value.shape), tuple(own[key].shape))
-            for key, value in state.items()
-            if key in own and value.shape != own[key].shape
-        ),
-        tolerated=tuple(key for key in absent if key.endswith(_COUNTER)),
+        misshapen=misshapen,
+        tolerated=tolerated,
     )
 
 
@@ -158,7 +165,7 @@ def _advice(report: LoadReport) -> str:
 
 def _only_difference(item: Misshapen) -> tuple[int, int] | None:
     """(file, model) where the shapes differ in exactly one size, else None; a backbone knows of no classes."""
-    if len(item.in_file) != len(item.in_model) or item.key.startswith("backbone."):
+    if len(item.in_file) != len(item.in_model) or item.key.startswith(_BACKBONES):
         return None
     different = [(file, model) for file, model in zip(item.in_file, item.in_model, strict=True) if file != model]
     return different[0] if len(different) == 1 else None

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from segzoo.errors import IntegrityError
-from segzoo.weights.layouts import LAYOUTS, NATIVE, Layout, Rename, detect_layout, to_native
+from segzoo.weights.layout import Layout, Rename
+from segzoo.weights.layouts import LAYOUTS, NATIVE, detect_layout, to_names_of
 
 OTHER = Layout(
     name="other",
@@ -57,11 +58,12 @@ def test_a_prefix_counts_only_when_every_key_has_it():
 
 def test_prefixes_in_prefixes_come_off_one_after_the_other():
     state = {"module._orig_mod.a.weight": 1, "module._orig_mod.b": 2}
-    assert to_native(state) == ({"a.weight": 1, "b": 2}, "data-parallel+torch-compile")
-    assert to_native({"a.weight": 1}) == ({"a.weight": 1}, "native")
+    own = ["a.weight", "b"]
+    assert to_names_of(own, state) == ({"a.weight": 1, "b": 2}, "data-parallel+torch-compile", ())
+    assert to_names_of(own, {"a.weight": 1}) == ({"a.weight": 1}, "native", ())
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
 def test_every_layout_of_the_table_returns_to_where_it_began(layout):
-    ours = {"backbone.levels.0.blocks.1.attn.qkv.weight": 1, "decode_head.conv_seg.bias": 2}
+    ours = {"backbone.levels.0.blocks.1.attn.qkv.weight": 1, "decode_head.fusion.bias": 2}
     assert layout.to_native(layout.from_native(ours)) == ours
