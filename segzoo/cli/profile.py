@@ -158,10 +158,11 @@ def verify(
     quiet: Quiet = False,
 ) -> None:
     """Compare parameters and operations of every row with the published figures; exit 7 if one is off."""
+    from segzoo.profiling.records import of_each
     from segzoo.profiling.verify import check, verify_run
     from segzoo.registry import select
 
     chosen = select(names or ["*"])
-    runs = [verify_run(name) for name in progress(chosen, total=len(chosen), unit="model", quiet=quiet)]
+    runs = of_each(progress(chosen, total=len(chosen), unit="model", quiet=quiet), "verify", verify_run)
     emit(runs, format=format, json=json, output=output)
     check(runs)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from segzoo.errors import SegzooError
 from segzoo.profiling.operations import OperationCount, count_operations
 from segzoo.profiling.parameters import count_parameters
 from segzoo.profiling.published import expected_macs, expected_params
 from segzoo.profiling.rules import get_rule
+from segzoo.protocol import Protocol
 from segzoo.registry import create_model, entry, get_protocol
 from segzoo.results import Run, Stopwatch, command_line, environment
 from segzoo.zoo.schema import Model
@@ -17,20 +18,22 @@ DEFAULT_SHAPE = (512, 512)
 DEFAULT_RULE = "fvcore"
 
 
-def of_each(names: list[str], command: str, make: Callable[[str], Run]) -> list[Run]:
+def of_each(names: Iterable[str], command: str, make: Callable[[str], Run]) -> list[Run]:
     """One Run for each model; in a family, one that fails is a failed Run and does not lose the others.
 
     Raises:
         SegzooError: what `make` raises, when there is one model only.
     """
-    if len(names) == 1:
-        return [make(names[0])]
-    runs = []
+    runs: list[Run] = []
+    errors = []
     for name in names:
         try:
             runs.append(make(name))
         except SegzooError as error:
+            errors.append(error)
             runs.append(Run(command=command, model={"name": name}, status="failed", error=str(error)))
+    if errors and len(runs) == 1:
+        raise errors[0]
     return runs
 
 
@@ -118,8 +121,17 @@ def flops_run(name: str, *, shape: tuple[int, int] | None = None, batch_size: in
 def _published_conditions(model: Model, shape: tuple[int, int] | None, rule: str | None) -> tuple[tuple[int, int], str]:
     operations = model.published.operations if model.published else None
     if operations is None:
-        return shape or get_protocol(model.protocol).crop or DEFAULT_SHAPE, rule or DEFAULT_RULE
+        return shape or _usual_shape(get_protocol(model.protocol)), rule or DEFAULT_RULE
     return shape or operations.shape, rule or operations.rule
+
+
+def _usual_shape(protocol: Protocol) -> tuple[int, int]:
+    """The protocol's window, or the default shape brought up to a size that the protocol gives the network."""
+    if protocol.crop is not None:
+        return protocol.crop
+    divisor = protocol.size_divisor or 1
+    height, width = DEFAULT_SHAPE
+    return -(-height // divisor) * divisor, -(-width // divisor) * divisor
 
 
 def _not_counted(count: OperationCount) -> list[dict[str, str | int]]:

@@ -40,9 +40,9 @@ def check(runs: list[Run]) -> None:
     """Fails where a published figure is neither reproduced nor explained.
 
     Raises:
-        ToleranceError: names the rows and figures that are off.
+        ToleranceError: names the rows that are off, or that could not be counted.
     """
-    off = [run.model["name"] for run in runs if run.conditions["verdict"] == "OFF"]
+    off = [run.model["name"] for run in runs if run.conditions.get("verdict", "OFF") == "OFF"]
     if off:
         raise ToleranceError(f"published figures that do not come out, with no explanation: {', '.join(off)}")
 
