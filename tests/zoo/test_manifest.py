@@ -43,10 +43,10 @@ def test_every_entry_builds_on_the_meta_device():
         assert all(parameter.is_meta for parameter in model.parameters()), name
 
 
-def test_every_entry_names_its_source_and_licence():
+def test_every_entry_names_its_source_and_licence_or_says_why_not():
     for name in registry.names():
         entry = registry.entry(name)
-        assert entry.published is not None and entry.published.source, name
+        assert entry.published is not None or any("published" in note for note in entry.notes), name
         assert entry.licence or any("licence" in note for note in entry.notes), name
 
 
