@@ -52,7 +52,9 @@ def as_text(name: str) -> str:
     }
     blocks = []
     for title, content in whole.items():
-        body = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100, default_flow_style=None)
+        # Lists of numbers in one line, texts and mirrors one a line.
+        flow = False if title in ("notes", "weights") else None
+        body = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100, default_flow_style=flow)
         if isinstance(content, (dict, list)) and content:
             body = "\n" + "\n".join("  " + line for line in body.rstrip("\n").split("\n"))
             blocks.append(f"{title}:{body}")
