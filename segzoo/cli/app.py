@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from segzoo.cli import convert, data, doctor, evaluate, import_config, kernel, predict, profile, weights, zoo
+from segzoo.cli import convert, data, doctor, evaluate, import_config, kernel, predict, profile, train, weights, zoo
 from segzoo.errors import SegzooError
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ app.command("latency")(profile.latency)
 app.command("eval")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.add_typer(data.data, name="data")
+app.command("train")(train.train)
 app.command("verify")(profile.verify)
 app.command("convert")(convert.convert)
 app.command("import")(import_config.import_config)

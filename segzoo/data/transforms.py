@@ -141,4 +141,4 @@ def resize_label(label: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
 def resize_and_crop(image: NDArray[np.uint8], size: tuple[int, int], box: Box) -> NDArray[np.uint8]:
     """The part `box` of `image` resized to `size`: OpenCV's bilinear resize of uint8."""
     resized = image if image.shape[:2] == size else cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR)
-    return np.ascontiguousarray(resized[box.top : box.bottom, box.left : box.right])  # type: ignore[return-value]
+    return np.ascontiguousarray(resized[box.top : box.bottom, box.left : box.right])

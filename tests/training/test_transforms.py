@@ -62,11 +62,8 @@ def test_colours_are_those_of_the_published_pipeline_for_its_draws():
         result = distort(image, colours)[..., ::-1].astype(int)
         # OpenCV's way back from HSV rounds by vector width and version: one step is allowed after it, none without.
         allowed = 0 if colours.saturation is None and colours.hue is None else 1
-        if (
-            colours.saturation is not None
-            and colours.hue is not None
-            or colours.contrast
-            and not colours.contrast_first
+        if (colours.saturation is not None and colours.hue is not None) or (
+            colours.contrast and not colours.contrast_first
         ):
             allowed *= 4
         difference = np.abs(result - patches[f"out/{row['name']}"])

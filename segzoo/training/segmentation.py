@@ -1,0 +1,183 @@
+"""A segmentation model as a task of the loop: crops of labelled pictures, the recipe's losses, mIoU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from segzoo.data import Dataset, ignore_value, read_pair
+from segzoo.data.transforms import Augmentation, augmented
+from segzoo.protocol import Protocol
+from segzoo.training.batches import Collate, Item, ToDevice
+from segzoo.training.endings import StopWish
+from segzoo.training.losses import weighted_losses
+from segzoo.training.parameter_groups import parameter_groups
+from segzoo.training.pictures import palette_of, write_grid
+from segzoo.training.processes import Group
+from segzoo.training.sync_batch_norm import freeze_batch_norms
+from segzoo.training.validation import validate
+from segzoo.zoo.schema import Recipe
+
+_LABELS_COUNTED = 256
+_LARGEST_WEIGHT = 10.0
+
+
+class Crops:
+    """Random crops of a data set's pairs."""
+
+    def __init__(self, dataset: Dataset, rule: Augmentation, count: int) -> None:
+        """`count`: take only the first pictures of the data set."""
+        self.dataset, self.rule, self.count = dataset, rule, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def item(self, index: int, draws: np.random.Generator) -> Item:
+        """The crop of picture `index` for these draws.
+
+        Raises:
+            DatasetError: image or label cannot be read.
+        """
+        # OpenCV's own threads would fight with the network for the cores.
+        cv2.setNumThreads(0)
+        pair = read_pair(self.dataset, index)
+        sample = augmented(pair.image, pair.label, self.rule, draws)
+        return Item(pair.name, sample.image, sample.label)
+
+
+class SegmentationLosses(nn.Module):
+    """Model and losses in one call, which is what several processes share."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        outputs: Callable[[Tensor], dict[str, Tensor]],
+        weights: dict[str, float],
+        ignore: int,
+        class_weights: Tensor | None,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.outputs = outputs
+        self.weights = weights
+        self.ignore = ignore
+        self.class_weights: Tensor | None
+        self.register_buffer("class_weights", class_weights, persistent=False)
+
+    def forward(self, image: Tensor, label: Tensor) -> dict[str, Tensor]:
+        """([B, 3, H, W], [B, H, W]) -> loss terms by output."""
+        return weighted_losses(
+            self.outputs(image), label, self.weights, ignore=self.ignore, class_weights=self.class_weights
+        )
+
+
+class Segmentation:
+    """The task; see `Task` for its attributes.
+
+    Args:
+        model: on its device.
+        dataset: to train on, `pictures` of it.
+        held_out: to evaluate on by `protocol`; None evaluates nothing.
+        work_dir: a grid of pictures is written below it at each evaluation.
+        evaluate_limit: evaluate on the first images only.
+        compile: run the model through torch.compile.
+    """
+
+    score = "miou_percent"
+
+    def __init__(
+        self,
+        model: nn.Module,
+        recipe: Recipe,
+        group: Group,
+        *,
+        dataset: Dataset,
+        held_out: Dataset | None,
+        protocol: Protocol,
+        work_dir: Path,
+        pictures: int,
+        evaluate_limit: int | None = None,
+        show: int = 4,
+        compile: bool = False,
+        channels_last: bool = False,
+    ) -> None:
+        self.model, self.recipe, self.group = model, recipe, group
+        self.held_out, self.protocol, self.work_dir = held_out, protocol, work_dir
+        self.evaluate_limit, self.show = evaluate_limit, show
+        num_classes = dataset.num_classes
+        rule = Augmentation(
+            crop=recipe.crop,
+            scale=recipe.scale,
+            scale_range=recipe.scale_range,
+            category_max_ratio=recipe.category_max_ratio,
+            flip=recipe.flip,
+            photometric=recipe.photometric,
+            num_classes=num_classes,
+        )
+        self.source = Crops(dataset, rule, pictures)
+        self.collate = Collate(recipe.crop, ignore_value(num_classes))
+        self.to_device = ToDevice(group.device, protocol.mean, protocol.std, channels_last=channels_last)
+        self.optimizer = make_optimizer(model, recipe)
+        outputs = outputs_of(model)
+        rarity = None
+        if recipe.class_weights == "rarity":
+            rarity = rarity_weights(dataset, pictures).to(group.device)
+        self.losses = SegmentationLosses(
+            model,
+            torch.compile(outputs) if compile else outputs,
+            recipe.losses,
+            ignore_value(num_classes),
+            rarity,
+        )
+        self.classes: list[dict[str, Any]] = []
+
+    def train_mode(self) -> None:
+        """Training mode; batch norms of the backbone stay out of it where the recipe froze them."""
+        self.losses.train()
+        if self.recipe.frozen_batch_norm:
+            freeze_batch_norms(getattr(self.model, "backbone", self.model))
+
+    def validate(self, iteration: int, stop: StopWish) -> dict[str, float | None] | None:
+        """mIoU and the like by the protocol, and a grid of pictures below the work directory."""
+        if self.held_out is None:
+            return {self.score: None}
+        found = validate(
+            self.model, self.held_out, self.protocol, self.group, stop, limit=self.evaluate_limit, show=self.show
+        )
+        if found is None:
+            return None
+        self.classes = found.classes
+        if self.group.main and found.shown:
+            palette = palette_of(self.held_out.palette, self.held_out.num_classes)
+            write_grid(self.work_dir / "pictures" / f"iteration-{iteration:08d}.png", found.shown, palette)
+        return {name: found.measures[name] for name in ("miou_percent", "macc_percent", "aacc_percent")}
+
+
+def outputs_of(model: nn.Module) -> Callable[[Tensor], dict[str, Tensor]]:
+    """The function of a model that gives all its outputs for training; that of a plain network gives "logits"."""
+    named = getattr(model, "forward_outputs", None)
+    return named if callable(named) else lambda image: {"logits": model(image)}
+
+
+def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """The recipe's optimiser over its groups of parameters."""
+    groups = parameter_groups(model.named_parameters(), recipe)
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum or 0.0)
+    return torch.optim.AdamW(groups, lr=recipe.lr, betas=recipe.betas or (0.9, 0.999))
+
+
+def rarity_weights(dataset: Dataset, pictures: int) -> Tensor:
+    """(mean share / share) ** 0.5 of each class over evenly spread labels, at most 10: float32 [K]."""
+    counts = np.zeros(dataset.num_classes, np.int64)
+    for index in np.unique(np.linspace(0, pictures - 1, min(pictures, _LABELS_COUNTED)).astype(int)):
+        label = dataset.label(int(index))
+        counts += np.bincount(label.ravel(), minlength=dataset.num_classes)[: dataset.num_classes]
+    weights = np.sqrt(counts.mean() / np.maximum(counts, 1))
+    return torch.from_numpy(np.minimum(weights, _LARGEST_WEIGHT)).float()
