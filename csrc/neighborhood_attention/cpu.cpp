@@ -1,7 +1,7 @@
 // The CPU kernels of segzoo::neighborhood_attention_2d, registered through PyTorch's stable ABI.
 //
 // Here: reading tensors, choosing the processor variant, threads. The cutting into pieces is in plan.h, the
-// arithmetic in cpu_variant.cpp. PyTorch's own thread pool is used, so torch.set_num_threads holds.
+// arithmetic in cpu_variant.cpp.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
@@ -9,14 +9,13 @@
 #include <torch/headeronly/util/Exception.h>
 
 #include <algorithm>
-#include <atomic>
-#include <cstdlib>
-#include <cstring>
 #include <optional>
 #include <string>
 #include <tuple>
 #include <vector>
 
+#include "../shared/processor.h"
+#include "../shared/threads.h"
 #include "plan.h"
 #include "problem.h"
 #include "window.h"
@@ -27,31 +26,21 @@ using segzoo::bands_for;
 using segzoo::Columns;
 using segzoo::kBackwardUnits;
 using segzoo::kForwardUnitsAThread;
+using segzoo::Memory;
 using segzoo::Problem;
+using segzoo::run_units;
 using segzoo::Tokens;
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
-// The best variant this processor runs. SEGZOO_CPU_VARIANT names a lesser one, for tests.
 const segzoo::Variants& variants() {
-  static const segzoo::Variants* chosen = [] {
-    std::vector<const segzoo::Variants*> usable = {&segzoo::portable_variants()};
 #if defined(__x86_64__)
-    __builtin_cpu_init();
-    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    if (avx2) usable.push_back(&segzoo::avx2_variants());
-    if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw")) {
-      usable.push_back(&segzoo::avx512_variants());
-    }
+  static constexpr auto all = {segzoo::portable_variants, segzoo::avx2_variants, segzoo::avx512_variants};
+#else
+  static constexpr auto all = {segzoo::portable_variants};
 #endif
-    const char* wanted = std::getenv("SEGZOO_CPU_VARIANT");
-    for (const auto* candidate : usable) {
-      if (wanted && std::strcmp(wanted, candidate->name) == 0) return candidate;
-    }
-    return usable.back();
-  }();
-  return *chosen;
+  static const segzoo::Variants& chosen = all.begin()[segzoo::processor_variant()]();
+  return chosen;
 }
 
 template <typename Real>
@@ -63,40 +52,6 @@ const segzoo::Variant<Real>& variant() {
 Tokens tokens(const Tensor& tensor) {
   return {tensor.const_data_ptr(), tensor.stride(0), tensor.stride(1),
           tensor.stride(2),        tensor.stride(3), tensor.stride(4)};
-}
-
-// Memory on a cache line, freed at the end of the scope.
-template <typename Real>
-class Memory {
- public:
-  explicit Memory(long count) {
-    const size_t bytes = (static_cast<size_t>(count) * sizeof(Real) + 127) / 64 * 64;
-    pointer_ = static_cast<Real*>(std::aligned_alloc(64, bytes));
-    STD_TORCH_CHECK(pointer_, "neighborhood attention: out of memory for ", bytes, " bytes of scratch");
-  }
-  ~Memory() { std::free(pointer_); }
-  Memory(const Memory&) = delete;
-  Memory& operator=(const Memory&) = delete;
-  Real* get() const { return pointer_; }
-
- private:
-  Real* pointer_;
-};
-
-// Runs work(unit, scratch) for all units on PyTorch's threads, each thread taking the next free unit.
-template <typename Real, typename Work>
-void run_units(long units, long scratch_size, const Work& work) {
-  const long threads = std::min<long>(units, torch::stable::get_num_threads());
-  const long stride = (scratch_size + 15) / 16 * 16;
-  const Memory<Real> scratch(threads * stride);
-  std::atomic<long> next{0};
-  torch::stable::parallel_for(0, threads, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t worker = begin; worker < end; ++worker) {
-      for (long unit; (unit = next.fetch_add(1, std::memory_order_relaxed)) < units;) {
-        work(unit, scratch.get() + worker * stride);
-      }
-    }
-  });
 }
 
 Problem describe(const Tensor& query, const Tensor& key, const Tensor& value, const Columns& columns,

@@ -6,7 +6,7 @@
 #pragma once
 
 #include "problem.h"
-#include "simd.h"
+#include "../shared/simd.h"
 
 namespace {
 

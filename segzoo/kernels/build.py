@@ -29,6 +29,8 @@ from segzoo.kernels.sources import Operator
 
 _PATIENCE_S = 600.0  # for another process that is compiling the same library
 _LINES_KEPT = 20
+SHARED_FOLDER = "shared"
+"""Headers that several operators include."""
 _failures: dict[str, str] = {}
 
 
@@ -44,9 +46,9 @@ def build_key(operator: Operator, tools: toolchain.Toolchain) -> str:
     import torch
 
     digest = hashlib.sha256()
-    folder = paths.kernel_sources() / operator.name
-    for file in sorted(folder.iterdir()):
-        digest.update(f"{file.name}\0".encode() + file.read_bytes() + b"\0")
+    for folder in (SHARED_FOLDER, operator.name):
+        for file in sorted((paths.kernel_sources() / folder).glob("*")):
+            digest.update(f"{folder}/{file.name}\0".encode() + file.read_bytes() + b"\0")
     facts = [
         *(f"{unit.name} {unit.source} {unit.flags}" for unit in operator.units),
         *toolchain.compile_flags(Path("torch")),

@@ -1,4 +1,4 @@
-"""Verifies the kernel in use against the float64 reference, forward and backward, on this machine.
+"""Verifies neighborhood attention as it runs here against the float64 reference, forward and backward.
 
 The tolerance comes from the data: the kernel's error may be a few times the error that the reference
 itself makes in the same precision on the same inputs, no more.
@@ -91,8 +91,19 @@ def _findings(part: str, case: Case, exact: list[Tensor], names: tuple[str, ...]
     ours = _results(case, case.dtype, use_reference=False, backward=backward)
     plain = _results(case, case.dtype, use_reference=True, backward=backward)
     for name, truth, value, rival in zip(names, exact, ours, plain, strict=True):
-        tolerance = max(_FACTOR * _relative_error(rival, truth), _FLOOR)
-        yield Finding(part=part, case=str(case), result=name, error=_relative_error(value, truth), tolerance=tolerance)
+        yield compare(part, str(case), name, value, rival, truth)
+
+
+def compare(part: str, case: str, result: str, value: Tensor, rival: Tensor, truth: Tensor) -> Finding:
+    """The error of `value` against float64's `truth`, held to that of the reference, `rival`."""
+    tolerance = max(_FACTOR * _relative_error(rival, truth), _FLOOR)
+    return Finding(part=part, case=case, result=result, error=_relative_error(value, truth), tolerance=tolerance)
+
+
+def passed_or_not(part: str, case: str, passed: bool) -> Finding:
+    """Finite differences as a finding: error 0 or infinite."""
+    error = 0.0 if passed else float("inf")
+    return Finding(part=part, case=f"gradcheck, {case}", result="finite differences", error=error, tolerance=0.0)
 
 
 def _relative_error(value: Tensor, truth: Tensor) -> float:
@@ -128,7 +139,7 @@ def _results(case: Case, dtype: torch.dtype, *, use_reference: bool, backward: b
 
 
 def _gradcheck() -> Finding:
-    """Finite differences in float64 on a 6x8 map, kernel 3, dilation 2; error 0 or infinite."""
+    """Finite differences in float64 on a 6x8 map, kernel 3, dilation 2."""
     case = Case(batch=1, height=6, width=8, heads=2, head_dim=3, kernel_size=3, dilation=2, dtype=torch.float64)
     qkv, _, bias = _inputs(case, torch.float64)
     assert bias is not None
@@ -139,10 +150,4 @@ def _gradcheck() -> Finding:
 
     inputs = (qkv.requires_grad_(), bias.requires_grad_())
     passed = torch.autograd.gradcheck(attend, inputs, raise_exception=False)
-    return Finding(
-        part="backward",
-        case=f"gradcheck, {case}",
-        result="finite differences",
-        error=0.0 if passed else float("inf"),
-        tolerance=0.0,
-    )
+    return passed_or_not("backward", str(case), passed)

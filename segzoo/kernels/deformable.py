@@ -6,6 +6,7 @@ compiled library, when loaded, registers itself at CPU or CUDA, and the dispatch
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,12 +39,13 @@ def deformable_attention(
     Args:
         value: [batch, tokens, heads, head_dim], the levels one after the other, each row-major.
         spatial_shapes: (height, width) of each level, as a tensor [levels, 2] or a sequence of pairs.
-        sampling_locations: [batch, queries, heads, levels, points, 2], last axis (x, y); float32 whatever
-            the dtype of `value`, for half precision loses sub-pixel places.
+        sampling_locations: [batch, queries, heads, levels, points, 2], last axis (x, y); float32 even where
+            `value` is in half precision, which would lose sub-pixel places.
         attention_weights: [batch, queries, heads, levels, points], summing to 1 over levels and points.
 
     Returns:
-        [batch, queries, heads * head_dim] in the dtype of `value`; channels of a head lie together.
+        [batch, queries, heads * head_dim] in the dtype of `value`; channels of a head lie together. It is
+        computed in the widest dtype of the three inputs, at least float32.
 
     Raises:
         ValueError: shapes that do not fit together.
@@ -51,7 +53,13 @@ def deformable_attention(
     pairs = spatial_shapes.tolist() if isinstance(spatial_shapes, Tensor) else spatial_shapes
     flat = [int(side) for pair in pairs for side in pair]
     _check(value, flat, sampling_locations, attention_weights)
-    return torch.ops.segzoo.deformable_attention(value, flat, sampling_locations, attention_weights)
+    dtype = functools.reduce(
+        torch.promote_types, (value.dtype, sampling_locations.dtype, attention_weights.dtype), torch.float32
+    )
+    output = torch.ops.segzoo.deformable_attention(
+        value.to(dtype), flat, sampling_locations.to(dtype), attention_weights.to(dtype)
+    )
+    return output.to(value.dtype)
 
 
 def _check(value: Tensor, flat: list[int], locations: Tensor, weights: Tensor) -> None:

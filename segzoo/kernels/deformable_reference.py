@@ -23,11 +23,11 @@ def forward(value: Tensor, spatial_shapes: list[int], locations: Tensor, weights
         tokens = value[:, start : start + height * width]
         start += height * width
         features = tokens.permute(0, 2, 3, 1).reshape(batch * heads, -1, height, width)
-        grid = (2 * locations[:, :, :, level] - 1).transpose(1, 2).flatten(0, 1).to(value.dtype)
+        grid = (2 * locations[:, :, :, level] - 1).transpose(1, 2).flatten(0, 1)
         sampled = F.grid_sample(features, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
         share = weights[:, :, :, level].transpose(1, 2).reshape(batch * heads, 1, queries, points)
-        output = output + (sampled * share.to(value.dtype)).sum(-1)
-    return output.view(batch, heads, -1, queries).permute(0, 3, 1, 2).reshape(batch, queries, -1)
+        output = output + (sampled * share).sum(-1)
+    return output.view(batch, heads, -1, queries).permute(0, 3, 1, 2).flatten(2).contiguous()
 
 
 def backward(

@@ -8,9 +8,9 @@ from typing import Any
 from segzoo import kernels, paths
 from segzoo.errors import UnavailableError
 from segzoo.kernels import build as builder
-from segzoo.kernels import check
+from segzoo.kernels import check, check_deformable
 from segzoo.kernels.native import choice
-from segzoo.kernels.sources import neighborhood_attention
+from segzoo.kernels.sources import operators
 from segzoo.kernels.toolchain import find_toolchain
 from segzoo.results import Run, Stopwatch, command_line, environment
 
@@ -34,9 +34,11 @@ def build_run(*, again: bool) -> Run:
     """
     watch = Stopwatch()
     notes: list[str] = []
-    library = builder.build(neighborhood_attention(), notes, again=again)
-    conditions = {"operator": "neighborhood_attention", "library": str(library)}
-    metrics: dict[str, float | int | None] = {"library_bytes": library.stat().st_size}
+    libraries = {operator.name: builder.build(operator, notes, again=again) for operator in operators()}
+    conditions = {f"{name}_library": str(library) for name, library in libraries.items()}
+    metrics: dict[str, float | int | None] = {
+        "library_bytes": sum(library.stat().st_size for library in libraries.values())
+    }
     return _finished("kernel build", watch, conditions=conditions, metrics=metrics, notes=notes)
 
 
@@ -45,13 +47,12 @@ def status_run() -> Run:
     watch = Stopwatch()
     conditions: dict[str, Any] = {"SEGZOO_KERNELS": choice(), "cache": str(paths.kernels_folder())}
     notes = []
-    compiled = False
     try:
         tools = find_toolchain()
-        library = builder.library_file(neighborhood_attention(), tools)
-        compiled = library.exists()
+        libraries = {operator.name: builder.library_file(operator, tools) for operator in operators()}
         conditions |= {"compiler": tools.compiler, "compiler_version": tools.version, "ninja": tools.ninja}
-        conditions |= {"library": str(library), "compiled": compiled}
+        conditions |= {f"{name}_library": str(library) for name, library in libraries.items()}
+        conditions["compiled"] = all(library.exists() for library in libraries.values())
     except UnavailableError as error:
         notes.append(str(error))
     usable = choice() != "reference" and not notes
@@ -65,14 +66,20 @@ def status_run() -> Run:
 
 
 def check_run(tell: Callable[[str], None]) -> Run:
-    """Verifies forward and backward of the kernel that this process uses, telling a line for each part.
+    """Verifies forward and backward of the kernels that this process uses, telling a line for each part.
 
     The Run has every comparison in its breakdown; its status is "failed" when one is out of tolerance.
     """
     watch = Stopwatch()
     kernels.load()
     tell(f"kernel: {kernels.describe()}")
-    findings = [*_part("forward", check.verify_forward(), tell), *_part("backward", check.verify_backward(), tell)]
+    parts = {
+        "forward": check.verify_forward(),
+        "backward": check.verify_backward(),
+        "deformable forward": check_deformable.verify_forward(),
+        "deformable backward": check_deformable.verify_backward(),
+    }
+    findings = [finding for name, found in parts.items() for finding in _part(name, found, tell)]
     wrong = [finding for finding in findings if not finding.within]
     rows = [
         {"part": f.part, "case": f.case, "result": f.result, "error": f.error, "tolerance": f.tolerance}

@@ -12,17 +12,17 @@ import torch
 from segzoo import paths
 from segzoo.errors import UnavailableError, UsageError
 from segzoo.kernels.build import build
-from segzoo.kernels.sources import neighborhood_attention
+from segzoo.kernels.sources import Operator, operators
 
 CHOICES = ("auto", "native", "reference")
 
 
 @dataclass
 class _State:
-    """What this process has loaded; `choice` is None until the first `load`."""
+    """What this process has loaded, by operator; `choice` is None until the first `load`."""
 
     choice: str | None = None
-    library: str | None = None
+    libraries: dict[str, str] = field(default_factory=dict)
     variant: str | None = None
     notes: list[str] = field(default_factory=list)
 
@@ -60,47 +60,52 @@ def load() -> str:
 
 def _load() -> str:
     wanted = choice()
-    if _state.library or wanted in (_state.choice, "reference"):
+    missing = [operator for operator in operators() if operator.name not in _state.libraries]
+    if not missing or wanted in (_state.choice, "reference"):
         return backend()
-    try:
-        _load_library()
-    except UnavailableError as error:
-        if wanted == "native":
-            raise
-        fallback = "neighborhood attention runs on the slow reference kernel"
-        _state.notes.append(f"{fallback}: {str(error).splitlines()[0]}")
-        print(f"segzoo: warning: {fallback}: {error}", file=sys.stderr, flush=True)
+    failures: dict[str, list[str]] = {}
+    for operator in missing:
+        try:
+            _load_library(operator)
+        except UnavailableError as error:
+            if wanted == "native":
+                raise
+            failures.setdefault(str(error), []).append(operator.title)
+    for why, titles in failures.items():
+        fallback = f"{' and '.join(titles)} run on the slow reference kernels"
+        _state.notes.append(f"{fallback}: {why.splitlines()[0]}")
+        print(f"segzoo: warning: {fallback}: {why}", file=sys.stderr, flush=True)
     _state.choice = wanted
     return backend()
 
 
-def _load_library() -> None:
-    operator = neighborhood_attention()
+def _load_library(operator: Operator) -> None:
     library = build(operator, _state.notes)
     try:
         torch.ops.load_library(library)
     except OSError as error:
         raise UnavailableError(f"{library} does not load: {error}; `segzoo kernel clean` removes it") from error
-    variant = ctypes.CDLL(str(library)).segzoo_neighborhood_attention_variant
+    variant = getattr(ctypes.CDLL(str(library)), f"segzoo_{operator.name}_variant")
     variant.restype = ctypes.c_char_p
-    _state.library, _state.variant = str(library), variant().decode()
+    _state.libraries[operator.name], _state.variant = str(library), variant().decode()
 
 
 def backend() -> str:
-    """ "native" when a compiled library is loaded, else "reference"."""
-    return "native" if _state.library else "reference"
+    """ "native" when a compiled library is loaded for every operator, else "reference"."""
+    return "native" if len(_state.libraries) == len(operators()) else "reference"
 
 
 def describe() -> str:
-    """The backend with the processor variant, for a Run's conditions: "native (avx512)" or "reference"."""
-    return f"native ({_state.variant})" if _state.library else "reference"
+    """The backend with the processor variant, for a Run's conditions: "native (avx512)" or "reference".
+
+    Where only some operators could be compiled, it names them: "native (avx512) for neighborhood_attention alone".
+    """
+    if not _state.libraries:
+        return "reference"
+    some = "" if backend() == "native" else f" for {', '.join(_state.libraries)} alone"
+    return f"native ({_state.variant}){some}"
 
 
 def notes() -> list[str]:
     """Fallbacks that happened in this process, for a Run's notes."""
     return list(_state.notes)
-
-
-def loaded_library() -> str | None:
-    """The path of the loaded library."""
-    return _state.library

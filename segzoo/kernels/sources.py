@@ -40,7 +40,21 @@ def _variant(name: str, *flags: str) -> Unit:
 
 def neighborhood_attention() -> Operator:
     """The CPU library of segzoo::neighborhood_attention_2d for this machine's architecture."""
+    return Operator(name="neighborhood_attention", title="neighborhood attention", units=_units())
+
+
+def deformable_attention() -> Operator:
+    """The CPU library of segzoo::deformable_attention for this machine's architecture."""
+    return Operator(name="deformable_attention", title="deformable attention", units=_units())
+
+
+def operators() -> tuple[Operator, ...]:
+    """All that is compiled."""
+    return neighborhood_attention(), deformable_attention()
+
+
+def _units() -> tuple[Unit, ...]:
     units = [Unit(source="cpu.cpp", name="cpu", flags=("-O2",)), _variant("portable")]
     if platform.machine() in ("x86_64", "AMD64"):
         units += [_variant("avx2", *_AVX2), _variant("avx512", *_AVX512)]
-    return Operator(name="neighborhood_attention", title="neighborhood attention", units=tuple(units))
+    return tuple(units)

@@ -79,6 +79,8 @@ def test_check_says_that_forward_and_backward_are_verified() -> None:
     assert lines[0].startswith("kernel: native")
     assert lines[1].startswith("verifying forward ... ok (7 comparisons")
     assert lines[2].startswith("verifying backward ... ok (28 comparisons")
+    assert lines[3].startswith("verifying deformable forward ... ok (4 comparisons")
+    assert lines[4].startswith("verifying deformable backward ... ok (13 comparisons")
 
 
 def test_check_fails_when_an_error_is_beyond_its_tolerance(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,10 +117,12 @@ def test_status_compiles_nothing_and_clean_reports_what_it_removed(
     assert list((tmp_path / "kernels").iterdir()) == []
 
 
-def test_build_reports_the_library() -> None:
+def test_build_reports_the_libraries() -> None:
     require_native()
     run = json.loads(_kernel("build", "--json").stdout)
-    assert Path(run["conditions"]["library"]).stat().st_size == run["metrics"]["library_bytes"] > 0
+    assert list(run["conditions"]) == ["neighborhood_attention_library", "deformable_attention_library"]
+    sizes = [Path(library).stat().st_size for library in run["conditions"].values()]
+    assert sum(sizes) == run["metrics"]["library_bytes"] > max(sizes) > 0
 
 
 def test_build_without_a_compiler_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:

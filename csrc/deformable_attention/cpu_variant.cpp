@@ -1,0 +1,54 @@
+// The kernels of one processor variant. This file is compiled once per variant, named by SEGZOO_VARIANT.
+#include <algorithm>
+
+#include "backward.h"
+#include "forward.h"
+#include "problem.h"
+
+namespace {
+
+// Copies one head of an image between the tensor's layout and the packed one.
+template <typename Real, typename Copy>
+void for_tokens(const Problem& problem, long unit, const Copy& copy) {
+  const long width = padded<Real>(problem.head_dim), head = unit % problem.heads, batch = unit / problem.heads;
+  for (long token = 0; token < problem.tokens; ++token) {
+    copy(((batch * problem.tokens + token) * problem.heads + head) * problem.head_dim,
+         (unit * problem.tokens + token) * width);
+  }
+}
+
+template <typename Real>
+void pack(const Problem& problem, long unit) {
+  const long dim = problem.head_dim, width = padded<Real>(dim);
+  for_tokens<Real>(problem, unit, [&](long source, long target) {
+    const Real* values = static_cast<const Real*>(problem.value) + source;
+    Real* packed = static_cast<Real*>(problem.packed_value) + target;
+    std::fill(std::copy(values, values + dim, packed), packed + width, static_cast<Real>(0));
+  });
+}
+
+template <typename Real>
+void unpack_gradient(const Problem& problem, long unit) {
+  for_tokens<Real>(problem, unit, [&](long target, long source) {
+    const Real* packed = static_cast<const Real*>(problem.packed_grad) + source;
+    std::copy(packed, packed + problem.head_dim, static_cast<Real*>(problem.grad_value) + target);
+  });
+}
+
+template <typename Real>
+constexpr segzoo::Variant<Real> variant() {
+  return {kLanes<Real>, pack<Real>, forward<Real>, backward<Real>, unpack_gradient<Real>};
+}
+
+}  // namespace
+
+#define SEGZOO_NAMED(variant) segzoo::variant##_variants
+#define SEGZOO_EXPANDED(variant) SEGZOO_NAMED(variant)
+#define SEGZOO_QUOTED(variant) #variant
+#define SEGZOO_NAME(variant) SEGZOO_QUOTED(variant)
+
+const segzoo::Variants& SEGZOO_EXPANDED(SEGZOO_VARIANT)() {
+  static constexpr segzoo::Variants variants = {SEGZOO_NAME(SEGZOO_VARIANT), variant<float>(),
+                                                variant<double>()};
+  return variants;
+}
