@@ -29,7 +29,7 @@ PROTOCOLS = {
     "flipped": Protocol(scale=(150, 100), flip=True),
     "flipped vertically": Protocol(scale=(150, 100), flip=True, flip_direction="vertical"),
     "multi-scale and flip": Protocol(scale=(120, 80)).aug_test(),
-    "sliding, multi-scale and flip": dataclasses.replace(SLIDE, pad_windows=True).aug_test(),
+    "sliding, multi-scale and flip": dataclasses.replace(SLIDE, pad_windows=True, ratios=(0.5, 1.25), flip=True),
     "aligned, multi-scale and flip": Protocol(scale=(120, 80), size_divisor=16).aug_test(),
 }
 NETWORK = TinyNetwork("tiny150/", 150)
