@@ -6,7 +6,6 @@ import contextlib
 import math
 import random
 import time
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,7 +103,7 @@ def fit(
     """
     scaler = torch.amp.GradScaler(group.device.type, enabled=plan.dtype == "fp16")
     state = State() if resumed is None else _restore(resumed, task, scaler)
-    network = _distributed(task.losses, group)
+    network = _distributed(task, group)
     task.train_mode()
     pin = group.device.type == "cuda"
     loader = iter(
@@ -224,17 +223,30 @@ def _interrupt(plan: Plan, group: Group, state: State, stop: StopWish) -> None:
     )
 
 
-def _distributed(losses: nn.Module, group: Group) -> nn.Module:
+def _distributed(task: Task, group: Group) -> nn.Module:
     if group.size == 1:
-        return losses
-    # Some published models have parameters that no output depends on.
-    warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
+        return task.losses
     return DistributedDataParallel(
-        losses,
+        task.losses,
         device_ids=[group.device.index] if group.device.type == "cuda" else None,
-        find_unused_parameters=True,
+        # A search in every iteration, and a warning where it is not needed.
+        find_unused_parameters=_has_unused(task),
         gradient_as_bucket_view=True,
     )
+
+
+def _has_unused(task: Task) -> bool:
+    """Whether no loss depends on some trained parameter, as in a few published models; two samples tell."""
+    draws = np.random.default_rng(0)
+    batch = task.collate([task.source.item(0, draws), task.source.item(0, draws)])
+    if isinstance(batch, SegzooError):
+        raise batch
+    # In evaluation mode no statistics of batch norms change, and no branch is skipped by chance.
+    task.losses.eval()
+    torch.stack(list(task.losses(*task.to_device(batch)).values())).sum().backward()
+    unused = any(parameter.grad is None for parameter in task.losses.parameters() if parameter.requires_grad)
+    task.optimizer.zero_grad(set_to_none=True)
+    return unused
 
 
 def _together(network: nn.Module, last: bool) -> contextlib.AbstractContextManager[Any]:

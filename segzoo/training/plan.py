@@ -23,7 +23,7 @@ class Plan:
         workers: reading processes of each training process; 0 reads in the training process.
         dtype: "fp32", "tf32", "bf16" or "fp16" (with loss scaling).
         clip_norm: largest norm of the gradient.
-        log_every, evaluate_every, save_every: in iterations; 0 is never (but at the end).
+        log_every, evaluate_every, save_every: in iterations; 0 is at the end only, and -1 (for evaluations) never.
         keep: number of checkpoints.
         settings: all that decides the result, for the comparison with a checkpoint; plain JSON.
     """
@@ -49,8 +49,8 @@ class Plan:
         return self.batch_size // (self.processes * self.per_device)
 
     def due(self, every: int, iteration: int) -> bool:
-        """Whether something done every `every` iterations is due after `iteration` of them."""
-        return iteration == self.iterations or (every > 0 and iteration % every == 0)
+        """Whether something done every `every` iterations (-1: never) is due after `iteration` of them."""
+        return every >= 0 and (iteration == self.iterations or (every > 0 and iteration % every == 0))
 
 
 def images_per_device(batch_size: int, processes: int, wanted: int | None) -> int:

@@ -146,7 +146,7 @@ class Segmentation:
     def validate(self, iteration: int, stop: StopWish) -> dict[str, float | None] | None:
         """mIoU and the like by the protocol, and a grid of pictures below the work directory."""
         if self.held_out is None:
-            return {self.score: None}
+            raise ValueError("there is nothing to evaluate on")
         found = validate(
             self.model, self.held_out, self.protocol, self.group, stop, limit=self.evaluate_limit, show=self.show
         )

@@ -1,0 +1,192 @@
+"""Trainings as a whole: they learn, can be interrupted anywhere, and come out the same in parts and processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from segzoo.results import read_run
+from segzoo.training.checkpoints import checkpoint_path, checkpoints
+from segzoo.training.endings import InterruptedRunError, NotFiniteError
+from segzoo.training.named import recipe_for, train_name
+from segzoo.training.run import Options
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def options(work_dir: Path, pictures: Path, **words) -> Options:
+    default = {"workers": 0, "device": "cpu", "log_every": 1, "save_every": 2, "evaluate_every": 0, "quiet": True}
+    return Options(**(default | {"work_dir": work_dir, "dataset": pictures} | words))
+
+
+def weights(work_dir: Path) -> dict[str, torch.Tensor]:
+    return torch.load(work_dir / "model.pt", weights_only=True)["model"]
+
+
+def same(first: Path, second: Path) -> bool:
+    one, other = weights(first), weights(second)
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def log(work_dir: Path) -> list[dict]:
+    lines = [json.loads(line) for line in (work_dir / "log.jsonl").read_text().splitlines()]
+    clocks = ("images_per_second", "evaluation_seconds")
+    return [{key: value for key, value in line.items() if key not in clocks} for line in lines]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, pictures):
+    """A run of 8 iterations without any interruption."""
+    work_dir = tmp_path_factory.mktemp("whole")
+    return train_name("tiny", recipe_for("tiny"), options(work_dir, pictures)), work_dir
+
+
+def test_a_run_leaves_log_weights_pictures_and_record(whole):
+    run, work_dir = whole
+    assert [line["iteration"] for line in log(work_dir)] == [1, 2, 3, 4, 5, 6, 7, 8, 8]
+    assert all(line["loss"] > 0 and line["lr"] > 0 for line in log(work_dir)[:-1])
+    assert run.metrics["miou_percent"] == log(work_dir)[-1]["miou_percent"]
+    assert run.conditions["accumulate"] == 1 and run.conditions["pictures"] == 10
+    assert read_run(work_dir / "record.json").metrics == run.metrics
+    assert len(run.breakdown["class"]) == 3
+    assert (work_dir / "pictures" / "iteration-00000008.png").stat().st_size > 1000
+    assert [path.name for path in checkpoints(work_dir)] == ["checkpoint-00000008.pt", "checkpoint-00000006.pt"]
+    assert (work_dir / "best.pt").exists() and not list(work_dir.glob(".*.pt.*"))
+
+
+def test_a_network_learns_the_colours_of_three_classes(tmp_path, pictures):
+    recipe = recipe_for("tiny", iterations=60, batch_size=8)
+    run = train_name("tiny", recipe, options(tmp_path, pictures, evaluate_every=-1))
+    losses = [line["loss"] for line in log(tmp_path) if "loss" in line]
+    assert sum(losses[-5:]) < 0.65 * sum(losses[:5])
+    assert run.metrics["miou_percent"] is None
+
+
+@pytest.mark.parametrize("kill_after", [1, 3, 8])
+def test_a_run_stopped_by_a_signal_ends_with_the_same_bits(tmp_path, pictures, whole, kill_after, monkeypatch):
+    from segzoo.training import journal
+
+    step = journal.Journal.step
+
+    def stop_there(self, iteration, *rest):
+        step(self, iteration, *rest)
+        if iteration == kill_after:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(journal.Journal, "step", stop_there)
+    with pytest.raises(InterruptedRunError) as ending:
+        train_name("tiny", recipe_for("tiny"), options(tmp_path, pictures))
+    assert ending.value.exit_code == 143
+    monkeypatch.undo()
+    train_name("tiny", recipe_for("tiny"), options(tmp_path, pictures))
+    assert same(tmp_path, whole[1])
+    assert log(tmp_path) == log(whole[1])
+
+
+def test_a_half_written_checkpoint_is_passed_over(tmp_path, pictures, whole):
+    train_name("tiny", recipe_for("tiny"), options(tmp_path, pictures))
+    newest = checkpoint_path(tmp_path, 8)
+    newest.write_bytes(newest.read_bytes()[:-500])
+    (tmp_path / ".checkpoint-00000009.pt.x7").write_bytes(b"PK")
+    (tmp_path / "model.pt").unlink()
+    train_name("tiny", recipe_for("tiny"), options(tmp_path, pictures))
+    assert same(tmp_path, whole[1])
+    assert not list(tmp_path.glob(".checkpoint*"))
+
+
+def test_a_flipped_bit_in_a_checkpoint_is_noticed(tmp_path, pictures, whole):
+    train_name("tiny", recipe_for("tiny"), options(tmp_path, pictures))
+    newest = checkpoint_path(tmp_path, 8)
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    newest.write_bytes(content)
+    train_name("tiny", recipe_for("tiny"), options(tmp_path, pictures))
+    assert same(tmp_path, whole[1])
+
+
+def test_parts_of_a_batch_give_the_same_training_up_to_rounding(tmp_path, pictures):
+    for name, per_device in (("one", 4), ("parts", 2)):
+        words = {"per_device": per_device, "evaluate_every": -1}
+        train_name("tiny-plain", recipe_for("tiny", iterations=4), options(tmp_path / name, pictures, **words))
+    first, second = weights(tmp_path / "one"), weights(tmp_path / "parts")
+    for key, value in first.items():
+        torch.testing.assert_close(second[key], value, rtol=1e-3, atol=1e-5, msg=key)
+
+
+def test_a_loss_that_is_no_number_names_iteration_pictures_and_checkpoint(tmp_path, pictures, monkeypatch):
+    from segzoo.training import segmentation
+
+    honest, calls = segmentation.weighted_losses, []
+
+    def spoilt(*inputs, **words):
+        calls.append(1)
+        losses = honest(*inputs, **words)
+        return {name: loss * float("nan") for name, loss in losses.items()} if len(calls) == 4 else losses
+
+    monkeypatch.setattr(segmentation, "weighted_losses", spoilt)
+    with pytest.raises(NotFiniteError, match=r"nan in iteration 4, with the images 00.*checkpoint-00000002\.pt"):
+        train_name("tiny", recipe_for("tiny"), options(tmp_path, pictures))
+
+
+def start(work_dir: Path, pictures: Path, *words: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "segzoo", "train", "tiny", "--dataset", str(pictures), "--work-dir", str(work_dir)]
+    command += ["--device", "cpu", "--log-every", "1", "--save-every", "2", "--eval-every", "0", *words]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finish(process: subprocess.Popen) -> tuple[int, str]:
+    _, words = process.communicate(timeout=120)
+    return process.returncode, words
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_the_command_killed_with_its_workers_continues_to_the_same_bits(tmp_path, pictures, number, code):
+    words = ("--iterations", "30", "-j", "2")
+    assert finish(start(tmp_path / "whole", pictures, *words))[0] == 0
+    process = start(tmp_path / "cut", pictures, *words)
+    path = tmp_path / "cut" / "log.jsonl"
+    while process.poll() is None and not (path.exists() and '"iteration": 5' in path.read_text()):
+        time.sleep(0.02)
+    process.send_signal(number)
+    assert finish(process)[0] == code
+    assert finish(start(tmp_path / "cut", pictures, *words))[0] == 0
+    assert same(tmp_path / "whole", tmp_path / "cut")
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_does_up_to_rounding(tmp_path, pictures):
+    words = ("--recipe", "tiny-sgd", "-j", "0", "--dtype", "fp32", "--eval-every", "-1")
+    runs = {"one": words, "two": (*words, "--nproc", "2")}
+    for name, extra in runs.items():
+        code, said = finish(start(tmp_path / name, pictures, *extra))
+        assert code == 0, said
+    one, two = (log(tmp_path / name) for name in runs)
+    assert [line["loss"] for line in one[:4]] == pytest.approx([line["loss"] for line in two[:4]], rel=1e-5)
+    assert [line["grad_norm"] for line in one[:4]] == pytest.approx([line["grad_norm"] for line in two[:4]], rel=1e-4)
+    first, second = weights(tmp_path / "one"), weights(tmp_path / "two")
+    for key, value in first.items():
+        torch.testing.assert_close(second[key], value, rtol=1e-4, atol=1e-6, msg=key)
+
+
+@pytest.mark.slow
+def test_two_processes_stop_together_and_continue(tmp_path, pictures):
+    words = ("--iterations", "20", "-j", "1", "--nproc", "2")
+    process = start(tmp_path, pictures, *words)
+    path = tmp_path / "log.jsonl"
+    while process.poll() is None and not (path.exists() and '"iteration": 3' in path.read_text()):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    code, said = finish(process)
+    assert code == 143 and said.count("stopped after iteration") == 1, said
+    assert finish(start(tmp_path, pictures, *words))[0] == 0
+    assert [line["iteration"] for line in log(tmp_path)][:20] == list(range(1, 21))
