@@ -128,7 +128,7 @@ def hugging_face_config(model: Model, num_classes: int) -> dict[str, object]:
     """config.json of transformers' SegformerForSemanticSegmentation for a plain SegFormer of the zoo."""
     backbone, head = model.architecture.backbone, model.architecture.head or {}
     stages = len(backbone["embed_dims"])
-    ratio = backbone.get("mlp_ratio", 4.0)
+    ratios = backbone.get("mlp_ratios", [backbone.get("mlp_ratio", 4.0)] * stages)
     names = {str(index): f"LABEL_{index}" for index in range(num_classes)}
     return {
         "architectures": ["SegformerForSemanticSegmentation"],
@@ -139,7 +139,8 @@ def hugging_face_config(model: Model, num_classes: int) -> dict[str, object]:
         "hidden_sizes": backbone["embed_dims"],
         "num_attention_heads": backbone.get("num_heads", [1, 2, 5, 8]),
         "sr_ratios": backbone.get("sr_ratios", [8, 4, 2, 1]),
-        "mlp_ratios": backbone.get("mlp_ratios", [ratio] * stages),
+        # transformers 5 takes whole numbers only.
+        "mlp_ratios": [int(ratio) if ratio == int(ratio) else ratio for ratio in ratios],
         "patch_sizes": [7, 3, 3, 3],
         "strides": [4, 2, 2, 2],
         "hidden_act": "gelu",

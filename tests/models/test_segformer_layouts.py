@@ -144,6 +144,7 @@ def test_a_folder_of_the_hub_loads_and_is_written_with_its_config(original, tmp_
     assert config["depths"] == [1, 2, 1, 1]
     assert config["hidden_sizes"] == [16, 32, 40, 64]
     assert config["decoder_hidden_size"] == 24
+    assert [type(ratio) for ratio in config["mlp_ratios"]] == [int] * 4
     assert len(config["id2label"]) == 150
     assert loaded("original", folder)[1].perfect
 
