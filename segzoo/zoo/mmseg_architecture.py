@@ -82,6 +82,36 @@ BACKBONES = {
         },
         {"qkv_bias": True, "use_abs_pos_emb": False, "use_rel_pos_bias": True},
     ),
+    "ResNetV1c": Component(
+        "resnet",
+        {word: word for word in ("depths", "strides", "dilations", "contract_dilation")},
+        {**_ALL_STAGES, "num_stages": 4, "style": "pytorch", "norm_eval": False, "multi_grid": None},
+    ),
+    "DeiT": Component(
+        "deit",
+        {
+            "embed_dim": "embed_dim",
+            "bb_depth": "depth",
+            "num_heads": "num_heads",
+            "mlp_ratio": "mlp_ratio",
+            "img_size": "image_size",
+            "patch_size": "patch_size",
+        },
+    ),
+}
+SEGMENTORS = {
+    "UN_EPT": Component(
+        "unept",
+        {
+            "feat_dim": "channels",
+            "L": "levels",
+            "k": "points",
+            "heads": "heads",
+            "hidden_dim": "hidden_dim",
+            "depth": "depth",
+            "dropout": "dropout",
+        },
+    ),
 }
 NECKS = {"FPN": Component("fpn", {"out_channels": "channels"}, {"num_outs": 4})}
 _HEAD_FIXED = {"align_corners": False}
@@ -122,6 +152,7 @@ _CONVNEXT = {
     "large": {"dims": [192, 384, 768, 1536], "depths": [3, 3, 27, 3]},
     "xlarge": {"dims": [256, 512, 1024, 2048], "depths": [3, 3, 27, 3]},
 }
+_RESNET = {50: [3, 4, 6, 3], 101: [3, 4, 23, 3], 152: [3, 8, 36, 3]}
 # Types that say their whole size: their backbone is that of a row of the zoo.
 _SIZED = {
     **{f"mit_b{size}": f"segformer-b{size}" for size in range(6)},
@@ -135,6 +166,12 @@ def architecture(model: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         UsageError: a component, a word or a value that the zoo does not have.
     """
+    if model.get("type") in SEGMENTORS:
+        rest = {word: value for word, value in model.items() if word != "backbone_cfg"}
+        return {
+            "backbone": _backbone(dict(model["backbone_cfg"])),
+            "segmentor": _translate(rest, SEGMENTORS, "segmentor"),
+        }
     parts: dict[str, Any] = {"backbone": _backbone(dict(model["backbone"]))}
     if model.get("neck"):
         parts["neck"] = _translate(dict(model["neck"]), NECKS, "neck")
@@ -154,6 +191,11 @@ def _backbone(words: dict[str, Any]) -> dict[str, Any]:
         return dict(load_manifest().models[row].architecture.backbone)
     if words["type"] == "ConvNeXt" and isinstance(words.get("arch"), str):
         words.update(_CONVNEXT[words.pop("arch")])
+    if words["type"] == "ResNetV1c":
+        depth = words.pop("depth")
+        if depth not in _RESNET:
+            raise UsageError(f"ResNetV1c: depth={depth} is not known here; {', '.join(map(str, _RESNET))} are")
+        words["depths"] = _RESNET[depth]
     return _translate(words, BACKBONES, "backbone")
 
 

@@ -11,7 +11,7 @@ import yaml
 
 from segzoo.errors import UsageError
 from segzoo.protocol import Protocol
-from segzoo.zoo.mmseg_architecture import architecture
+from segzoo.zoo.mmseg_architecture import SEGMENTORS, architecture
 from segzoo.zoo.mmseg_config import read_config
 from segzoo.zoo.mmseg_recipe import find_steps, recipe
 from segzoo.zoo.schema import Model, Recipe
@@ -63,14 +63,28 @@ def as_yaml(sections: Mapping[str, Any]) -> str:
 
 def _model(config: Mapping[str, Any], name: str) -> dict[str, Any]:
     model = config["model"]
-    classes = (model.get("decode_head") or {}).get("num_classes")
+    parts = architecture(model)
+    if "segmentor" in parts:
+        parts["segmentor"].update(_input_size(config))
+        classes = config["test_cfg"]["num_classes"]
+    else:
+        classes = model["decode_head"].get("num_classes")
     return {
-        "architecture": architecture(model),
+        "architecture": parts,
         "dataset": _dataset(config),
         "num_classes": classes,
         "protocol": name,
         "recipe": name,
     }
+
+
+def _input_size(config: Mapping[str, Any]) -> dict[str, int]:
+    """The side of UN-EPT's input, which its number of queries has to match."""
+    height, width = config["test_cfg"]["crop_size"]
+    queries = config["test_cfg"].get("num_queries", (height // 8) * (width // 8))
+    if height != width or height % 8 or queries != (height // 8) ** 2:
+        raise UsageError(f"UN_EPT: {queries} queries are not one for each 8x8 pixels of a square {height}x{width} window")
+    return {"image_size": height}
 
 
 def _dataset(config: Mapping[str, Any]) -> str:
@@ -103,7 +117,8 @@ def _mode(config: Mapping[str, Any]) -> dict[str, Any]:
     test = next((words for words in given if words and "mode" in words), {"mode": "whole"})
     if test["mode"] == "whole":
         return {"mode": "whole"}
-    return {"mode": test["mode"], "crop": list(test["crop_size"]), "stride": list(test["stride"])}
+    slide = {"mode": test["mode"], "crop": list(test["crop_size"]), "stride": list(test["stride"])}
+    return {**slide, "pad_windows": True} if config["model"].get("type") in SEGMENTORS else slide
 
 
 def _resize(steps: list[dict[str, Any]], outer: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -124,6 +124,10 @@ def _augmentation(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _losses(model: Mapping[str, Any]) -> dict[str, float]:
+    if model.get("type") == "UN_EPT":
+        # Its code has these factors; both terms of the segmentation take the config's own weight too.
+        weight = (model.get("loss_decode") or {}).get("loss_weight", 1.0)
+        return {"logits": 0.8 * weight, "mask_logits": 5.0, "direction_logits": 0.6, "refined_logits": weight}
     losses = {}
     for part, output in (("decode_head", "logits"), ("auxiliary_head", "aux_logits")):
         head = model.get(part)
