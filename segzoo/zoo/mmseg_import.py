@@ -83,7 +83,9 @@ def _input_size(config: Mapping[str, Any]) -> dict[str, int]:
     height, width = config["test_cfg"]["crop_size"]
     queries = config["test_cfg"].get("num_queries", (height // 8) * (width // 8))
     if height != width or height % 8 or queries != (height // 8) ** 2:
-        raise UsageError(f"UN_EPT: {queries} queries are not one for each 8x8 pixels of a square {height}x{width} window")
+        raise UsageError(
+            f"UN_EPT: {queries} queries are not one for each 8x8 pixels of a square {height}x{width} window"
+        )
     return {"image_size": height}
 
 
