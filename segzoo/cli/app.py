@@ -9,7 +9,20 @@ from typing import Annotated
 
 import typer
 
-from segzoo.cli import convert, data, doctor, evaluate, import_config, kernel, predict, profile, train, weights, zoo
+from segzoo.cli import (
+    convert,
+    data,
+    doctor,
+    evaluate,
+    import_config,
+    kernel,
+    predict,
+    profile,
+    report,
+    train,
+    weights,
+    zoo,
+)
 from segzoo.errors import SegzooError
 
 app = typer.Typer(
@@ -31,6 +44,7 @@ app.command("predict", short_help="Label pictures.")(predict.predict)
 app.add_typer(data.data, name="data")
 app.command("train", short_help="Train a model by its published recipe.")(train.train)
 app.command("verify", short_help="Hold the zoo to its published parameters and operations.")(profile.verify)
+app.command("report", short_help="Join records into one page.")(report.report)
 app.command("convert", short_help="Write a checkpoint in another layout.")(convert.convert)
 app.command("import", short_help="Turn an mmsegmentation config into a manifest entry.")(import_config.import_config)
 app.command("doctor", short_help="Examine this machine and installation.")(doctor.doctor)

@@ -253,6 +253,18 @@ COLUMNS: dict[str, list[Column]] = {
         Column("images/s", metric("images_per_second"), "{:.3g}".format),
         Column("folder", condition("work_dir")),
     ],
+    "pretrain": [
+        NAME,
+        Column("data set", condition("dataset")),
+        Column("iterations", metric("iterations")),
+        Column("top-1", metric("top1_percent"), decimals(2)),
+        Column("best top-1", metric("best_top1_percent"), decimals(2)),
+        Column("at", metric("best_iteration")),
+        Column("loss", metric("loss"), decimals(4)),
+        Column("device", condition("device")),
+        Column("images/s", metric("images_per_second"), "{:.3g}".format),
+        Column("folder", condition("work_dir")),
+    ],
     "verify": [
         NAME,
         Column("params", metric("params"), millions),
