@@ -82,6 +82,12 @@ BACKBONES = {
         },
         {"qkv_bias": True, "use_abs_pos_emb": False, "use_rel_pos_bias": True},
     ),
+    "MSCAN": Component(
+        "mscan",
+        {word: word for word in ("embed_dims", "depths", "mlp_ratios", "drop_path_rate")},
+        {"drop_rate": 0.0, "num_stages": 4},
+        {"embed_dims": [64, 128, 256, 512], "depths": [3, 4, 6, 3], "mlp_ratios": [4, 4, 4, 4], "drop_path_rate": 0.0},
+    ),
     "ResNetV1c": Component(
         "resnet",
         {word: word for word in ("depths", "strides", "dilations", "contract_dilation")},
@@ -137,13 +143,41 @@ HEADS = {
         {"embed_dim": "embed_dim", "dropout_ratio": "dropout"},
         {**_HEAD_FIXED, "in_index": [0, 1, 2, 3], "feature_strides": [4, 8, 16, 32]},
     ),
+    "LightHamHead": Component(
+        "light_ham",
+        {"channels": "channels", "ham_channels": "ham_channels", "MD_R": "rank", "dropout_ratio": "dropout"},
+        {
+            **_HEAD_FIXED,
+            "in_index": [1, 2, 3],
+            "MD_S": 1,
+            "TRAIN_STEPS": 6,
+            "EVAL_STEPS": 7,
+            "RAND_INIT": True,
+            "SPATIAL": True,
+        },
+        {"ham_channels": 512, "MD_R": 64},
+    ),
+    "LAWINHead": Component(
+        "lawin",
+        {
+            "embed_dim": "embed_dim",
+            "in_dim": "channels",
+            **{word: word for word in ("reduction", "depth", "proj_type", "mixing")},
+            "dropout_ratio": "dropout",
+        },
+        {**_HEAD_FIXED, "in_index": [0, 1, 2, 3], "use_scale": True, "concat_fuse": True},
+    ),
 }
+# Where a head's words lie one level deeper.
+_NESTED = {"LightHamHead": "ham_kwargs", "LAWINHead": "decoder_params"}
 
 # Words that change nothing of the computation here: training's starting point, names of norms and activations
 # that every component has anyway, and numbers that our heads read off the backbone.
 _WITHOUT_EFFECT = {
     *("type", "pretrained", "init_cfg", "style", "frozen_stages", "norm_cfg", "act_cfg", "use_checkpoint", "with_cp"),
     *("in_patch_size", "pretrain_img_size", "in_channels", "num_classes", "loss_decode", "sampler", "input_transform"),
+    # Read by SegNeXt's head and used by nothing.
+    *("MD_D", "INV_T", "ETA"),
 }
 _CONVNEXT = {
     "tiny": {"dims": [96, 192, 384, 768], "depths": [3, 3, 9, 3]},
@@ -207,6 +241,10 @@ def _head(words: Mapping[str, Any]) -> dict[str, Any]:
         # port calls the same width `channels`.
         parameters = words.pop("decoder_params", None)
         words["embed_dim"] = parameters["embed_dim"] if parameters else words.get("channels")
+        words.pop("channels", None)
+    words |= words.pop(_NESTED.get(words["type"], ""), None) or {}
+    if words["type"] == "LAWINHead":
+        # The width of the classifier that no forward pass uses.
         words.pop("channels", None)
     return _translate(words, HEADS, "head")
 
