@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +24,8 @@ from segzoo.inference.resampling import Block, Side, blocks
 _CPU_TILE_VALUES = 160_000
 _CPU_TILE_COLUMNS = 64
 _DEVICE_TILE_VALUES = 32_000_000
+# More would wait for Python's lock.
+_MOST_THREADS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,24 +64,64 @@ def label_map(groups: Iterable[Sequence[LogitMap]], *, views: int) -> Tensor:
     done = 0
     for maps in groups:
         done += len(maps)
-        first = maps[0]
-        labels = _empty_labels(first) if labels is None else labels
-        tiles = _Tiles(maps)
-        with _plain_float32(first.values.device):
-            for place, blocks_of_maps in tiles:
-                if views == 1:
-                    scores = tiles.logits(first, *blocks_of_maps[0])
-                else:
-                    scores = tiles.summed_probabilities(maps, blocks_of_maps, sums.pop(place, None))
-                rows, columns = blocks_of_maps[0]
-                if done < views:
-                    sums[place] = scores.clone()
-                    continue
-                best = tiles.first_best(scores if views == 1 else scores.div_(views))
-                labels[rows.start : rows.stop, columns.start : columns.stop] = best
+        labels = _empty_labels(maps[0]) if labels is None else labels
+        _in_threads(_Work(maps=maps, labels=labels, sums=sums, views=views, last=done == views))
     if labels is None or done != views:
         raise ValueError(f"{done} views where {views} were announced")
     return labels
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Work:
+    """A group of views, where its labels or sums of probabilities go, and whether it is the last."""
+
+    maps: Sequence[LogitMap]
+    labels: Tensor
+    sums: dict[tuple[int, int], Tensor]
+    views: int
+    last: bool
+
+    def rows(self, tiles: _Tiles, numbers: Iterator[int]) -> None:
+        """Works off rows of tiles until there are no more numbers."""
+        with torch.inference_mode(), _plain_float32(self.maps[0].values.device):
+            for row in numbers:
+                for column, pairs in enumerate(tiles.blocks_of_row(row)):
+                    self._tile(tiles, (row, column), pairs)
+
+    def _tile(self, tiles: _Tiles, place: tuple[int, int], pairs: list[tuple[Block, Block]]) -> None:
+        rows, columns = pairs[0]
+        if self.views == 1:
+            scores = tiles.logits(self.maps[0], rows, columns)
+        else:
+            scores = tiles.summed_probabilities(self.maps, pairs, self.sums.pop(place, None))
+        if not self.last:
+            self.sums[place] = scores.clone()
+            return
+        best = tiles.first_best(scores if self.views == 1 else scores.div_(self.views))
+        self.labels[rows.start : rows.stop, columns.start : columns.stop] = best
+
+
+def _in_threads(work: _Work) -> None:
+    """Works off the rows of tiles with as many threads as PyTorch may use, each alone with its tiles.
+
+    A tile's steps take microseconds; shared out among threads one by one, they would mostly wait for each
+    other, and on a busy machine for ever.
+    """
+    tiles = _Tiles(work.maps)
+    numbers = iter(range(tiles.row_count))
+    threads = torch.get_num_threads()
+    workers = min(threads, tiles.row_count, _MOST_THREADS) if work.maps[0].values.device.type == "cpu" else 1
+    if workers == 1:
+        work.rows(tiles, numbers)
+        return
+    try:
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            each = [tiles, *(_Tiles(work.maps) for _ in range(workers - 1))]
+            for finished in [pool.submit(work.rows, own, numbers) for own in each]:
+                finished.result()
+    finally:
+        # The number is each thread's own, but what the last one set is also what new threads begin with.
+        torch.set_num_threads(threads)
 
 
 def _empty_labels(first: LogitMap) -> Tensor:
@@ -114,12 +157,15 @@ class _Tiles:
         # Descending, so that the largest marks the first of several best classes.
         self._rank = torch.arange(self.classes, 0, -1, dtype=torch.float32, device=device).view(1, -1, 1)
 
-    def __iter__(self) -> Iterator[tuple[tuple[int, int], list[tuple[Block, Block]]]]:
-        """Place (row and column of the tile) and, for each map, its block of rows and its block of columns."""
-        for row in range(len(self._rows[0])):
-            for column in range(len(self._columns[0])):
-                pairs = zip(self._rows, self._columns, strict=True)
-                yield (row, column), [(rows[row], columns[column]) for rows, columns in pairs]
+    @property
+    def row_count(self) -> int:
+        """Rows of tiles."""
+        return len(self._rows[0])
+
+    def blocks_of_row(self, row: int) -> Iterator[list[tuple[Block, Block]]]:
+        """For each tile of a row, the block of rows and the block of columns of each map."""
+        for column in range(len(self._columns[0])):
+            yield [(rows[row], columns[column]) for rows, columns in zip(self._rows, self._columns, strict=True)]
 
     def logits(self, view: LogitMap, rows: Block, columns: Block) -> Tensor:
         """Logits of a tile at the image's size: [T, C, S], valid until the next call."""

@@ -102,6 +102,39 @@ def test_tiles_of_any_size_give_the_same_labels(monkeypatch):
     assert differing.sum() <= 1
 
 
+@pytest.mark.parametrize("name", ["whole", "multi-scale and flip"])
+@pytest.mark.parametrize("group_bytes", [1, 10**9])
+def test_threads_share_the_tiles_and_change_nothing(name, group_bytes, monkeypatch):
+    monkeypatch.setattr("segzoo.inference.prediction._GROUP_BYTES", group_bytes)
+    image, protocol, before = picture(75, 110), PROTOCOLS[name], torch.get_num_threads()
+    try:
+        found = []
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            found.append(predict(NETWORK, image, protocol))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    differing = found[0] != found[1]
+    # Convolutions in several threads may round differently.
+    assert differing.sum() <= 1
+
+
+def test_an_error_in_a_thread_is_not_lost(monkeypatch):
+    def fail(*words):
+        raise ArithmeticError("in the tail")
+
+    monkeypatch.setattr("segzoo.inference.tail._Tiles.first_best", fail)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        with pytest.raises(ArithmeticError, match="in the tail"):
+            predict(NETWORK, picture(75, 110), Protocol(scale=None))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_the_lowest_class_wins_a_tie():
     logits = torch.zeros(5, 3, 4)
     logits[[2, 4]] = 1.0
