@@ -90,7 +90,8 @@ def augmented(image: Tensor, label: Tensor, recipe: Recipe, random: np.random.Ge
 def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict]:
     """Parameters with the recipe's weight decay, those it frees from it, and vectors, which have none either."""
     free = [word for word, factors in recipe.paramwise.items() if factors.get("decay_mult") == 0.0]
-    decayed, others = [], []
+    decayed: list[Tensor] = []
+    others: list[Tensor] = []
     for name, parameter in model.named_parameters():
         plain = parameter.ndim == 1 or any(word in name for word in free)
         (others if plain else decayed).append(parameter)
