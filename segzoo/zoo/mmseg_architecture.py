@@ -235,12 +235,10 @@ def _backbone(words: dict[str, Any]) -> dict[str, Any]:
 
 def _head(words: Mapping[str, Any]) -> dict[str, Any]:
     words = dict(words)
-    if words["type"] in ("SegFormerHead", "SegformerHead"):
-        words["type"] = "SegFormerHead"
-        # The authors' code takes the width from decoder_params and ignores `channels`; mmsegmentation's own
-        # port calls the same width `channels`.
-        parameters = words.pop("decoder_params", None)
-        words["embed_dim"] = parameters["embed_dim"] if parameters else words.get("channels")
+    if words["type"] == "SegFormerHead":
+        # The authors' code takes the width from decoder_params and ignores `channels`. (mmsegmentation's own
+        # SegformerHead, with a convolution for each map, is another head and is not known here.)
+        words["embed_dim"] = words.pop("decoder_params")["embed_dim"]
         words.pop("channels", None)
     words |= words.pop(_NESTED.get(words["type"], ""), None) or {}
     if words["type"] == "LAWINHead":
