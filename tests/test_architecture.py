@@ -42,6 +42,8 @@ ALLOWED: dict[str, set[str]] = {
     "evaluation": {"data", "device", "inference", "kernels", "metrics", "registry", "weights", "zoo"},
     "pictures": {"data", "device", "inference", "kernels", "registry", "report", "weights", "zoo"},
     "profiling": {"device", "inference", "kernels", "registry", "zoo"},
+    "export": {"data", "device", "inference", "kernels", "registry", "zoo"},
+    "bench": {"device", "evaluation", "export", "inference", "kernels", "profiling", "registry", "zoo"},
     "training": {"data", "device", "evaluation", "inference", "kernels", "metrics", "models", "registry", "zoo"},
 }
 TOP = {"cli", "package"}

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from segzoo.cli import (
+    bench,
     convert,
     data,
     doctor,
@@ -44,7 +45,10 @@ app.command("predict", short_help="Label pictures.")(predict.predict)
 app.add_typer(data.data, name="data")
 app.command("train", short_help="Train a model by its published recipe.")(train.train)
 app.command("verify", short_help="Hold the zoo to its published parameters and operations.")(profile.verify)
+app.command("bench", short_help="Time many models and settings in one table.")(bench.bench)
 app.command("report", short_help="Join records into one page.")(report.report)
+app.command("diff", short_help="Compare two records or folders of records.")(report.diff)
+app.command("replay", short_help="Run a record again and compare.")(report.replay)
 app.command("convert", short_help="Write a checkpoint in another layout.")(convert.convert)
 app.command("import", short_help="Turn an mmsegmentation config into a manifest entry.")(import_config.import_config)
 app.command("doctor", short_help="Examine this machine and installation.")(doctor.doctor)
@@ -82,6 +86,9 @@ def main() -> None:
     words = _global_options_first(sys.argv[1:])
     debug = "--debug" in words
     signal.signal(signal.SIGTERM, _terminate)
+    # OpenMP reads it when torch is loaded. Threads that spin while they wait take a core that others need: on
+    # a busy machine two of them made an evaluation twice as slow as one.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app(words, prog_name="segzoo")
     except SegzooError as error:

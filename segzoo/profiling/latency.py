@@ -23,6 +23,7 @@ from segzoo import kernels
 from segzoo.device import precision, synchronize
 from segzoo.errors import SegzooError, UsageError
 from segzoo.inference import Network, predict_with
+from segzoo.profiling.energy import EnergyMeter
 from segzoo.profiling.memory import PeakMemory, available_bytes
 from segzoo.profiling.operations import count_operations
 from segzoo.protocol import Protocol
@@ -51,6 +52,7 @@ class Latency:
         threads: of PyTorch on the CPU.
         peak_memory_bytes: highest use of memory during warm-up and samples.
         memory_scope: what that number covers.
+        energy_joules: used by the device during the samples; None where it does not tell.
     """
 
     samples_ms: list[float]
@@ -61,10 +63,17 @@ class Latency:
     threads: int
     peak_memory_bytes: int
     memory_scope: str
+    energy_joules: float | None = None
 
     def quantile_ms(self, fraction: float) -> float:
         """The quantile of the samples, with linear interpolation between neighbours."""
         return float(np.quantile(self.samples_ms, fraction))
+
+    @property
+    def energy_joules_per_image(self) -> float | None:
+        """Joules of one image, None where the device does not tell."""
+        images = self.batch_size * len(self.samples_ms)
+        return None if self.energy_joules is None else self.energy_joules / images
 
     @property
     def images_per_second(self) -> float:
@@ -120,7 +129,9 @@ def measure_latency(
     with _threads(threads), torch.inference_mode(), _plain_errors(shape, batch_size):
         peak = PeakMemory(device)
         first, warm_up, steady = _warm_up(call, device)
+        energy = EnergyMeter(device)
         samples = _sample(call, device, repetitions)
+        joules = energy.read()
         return Latency(
             samples_ms=samples,
             first_call_ms=first,
@@ -130,6 +141,7 @@ def measure_latency(
             threads=torch.get_num_threads(),
             peak_memory_bytes=peak.read(),
             memory_scope=peak.scope,
+            energy_joules=joules,
         )
 
 

@@ -93,6 +93,7 @@ def _latency_metrics(measured: Latency) -> dict[str, float | int | None]:
         "latency_ms_first_call": measured.first_call_ms,
         "images_per_second": measured.images_per_second,
         "peak_memory_bytes": measured.peak_memory_bytes,
+        "energy_joules_per_image": measured.energy_joules_per_image,
     }
 
 

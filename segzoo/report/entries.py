@@ -88,7 +88,8 @@ def _rows(name: str, mine: list[Run], usual: str | None) -> list[Entry]:
     several = [run for run in scores if run.conditions.get("views", 1) != 1]
     shared = _published(mine) | _score("miou_percent", single[:1]) | _score("miou_ms_percent", several[:1])
     rows = []
-    for timing in timings or [None]:
+    settings: list[Run | None] = [*timings] or [None]
+    for timing in settings:
         row = Entry(model=name, values={"model": name} | shared)
         row.values |= _counts(mine, _input(timing) if timing else usual)
         if timing is not None:

@@ -106,7 +106,7 @@ def _point(row: Entry, cost: Cost) -> Point | None:
         score, published = row.values.get("miou_published"), True
     if value is None and cost.stand_in:
         value, published = row.values.get(cost.stand_in), True
-    if not _usable(score) or not _usable(value):
+    if score is None or value is None or not _usable(score) or not _usable(value):
         return None
     return Point(
         model=row.model,

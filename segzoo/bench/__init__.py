@@ -1,0 +1,1 @@
+"""The benchmark: many models, each in a process of its own, in rounds beside one yardstick."""
