@@ -196,3 +196,79 @@ def _one_voice(quiet: bool) -> Iterator[None]:
             raise
         say(f"segzoo: {error}", quiet=quiet)
         raise typer.Exit(error.exit_code) from error
+
+
+Root = Annotated[Path, typer.Option("--data-root", help="Folder with train/CLASS and val/CLASS below it.")]
+Side = Annotated[int, typer.Option("--side", min=32, help="Height and width of the training views in pixels.")]
+Steps = Annotated[int, typer.Option("--iterations", min=1, help="Optimiser steps of the whole run.")]
+Rate = Annotated[float, typer.Option("--lr", help="Base learning rate.")]
+Images = Annotated[int, typer.Option("--batch-size", "-b", min=1, help="Images of one iteration, over all devices.")]
+WarmupSteps = Annotated[int, typer.Option("--warmup", min=0, help="Iterations of the warm-up.")]
+Smoothing = Annotated[float, typer.Option("--label-smoothing", min=0.0, max=0.99, help="Share given to all classes.")]
+MixupStrength = Annotated[float, typer.Option("--mixup", min=0.0, help="Strength of mixup; 0 leaves it out.")]
+CutmixStrength = Annotated[float, typer.Option("--cutmix", min=0.0, help="Strength of cutmix; 0 leaves it out.")]
+
+
+def pretrain(
+    name: Name,
+    data_root: Root,
+    work_dir: WorkDir = None,
+    side: Side = 224,
+    iterations: Steps = 100000,
+    warmup: WarmupSteps = 1000,
+    lr: Rate = 1e-3,
+    batch_size: Images = 256,
+    per_device: PerDevice = None,
+    label_smoothing: Smoothing = 0.1,
+    mixup: MixupStrength = 0.8,
+    cutmix: CutmixStrength = 1.0,
+    seed: Seed = 0,
+    nproc: Processes = 1,
+    workers: Readers = 1,
+    resume: Resume = "auto",
+    device: Device = "auto",
+    dtype: TrainDtype = None,
+    channels_last: ChannelsLast = False,
+    activation_checkpointing: Recompute = False,
+    log_every: LogEvery = 50,
+    eval_every: EvalEvery = None,
+    save_every: SaveEvery = None,
+    keep: Keep = 2,
+    tensorboard: Tensorboard = False,
+    format: FormatOption = Format.TABLE,
+    json: Json = False,
+    output: Output = None,
+    quiet: Quiet = False,
+    no_progress: NoProgress = False,
+) -> None:
+    """Train a model's backbone as a classifier on a folder of pictures, for `train --init WORK_DIR/backbone.pt`."""
+    _start_processes(nproc)
+    with _one_voice(quiet):
+        from segzoo.training.pretraining import Mixing, pretrain_name, pretraining_recipe
+        from segzoo.training.run import Options
+
+        recipe = pretraining_recipe(
+            side=side, iterations=iterations, batch_size=batch_size, lr=lr, warmup=min(warmup, iterations)
+        )
+        mixing = Mixing(smoothing=label_smoothing, mixup=mixup, cutmix=cutmix)
+        options = Options(
+            work_dir=work_dir,
+            resume=resume,
+            seed=seed,
+            per_device=per_device,
+            workers=workers,
+            device=device,
+            dtype=None if dtype is None else dtype.value,
+            channels_last=channels_last,
+            activation_checkpointing=activation_checkpointing,
+            log_every=log_every,
+            evaluate_every=eval_every,
+            save_every=save_every,
+            keep=keep,
+            tensorboard=tensorboard,
+            quiet=quiet,
+            bar=not no_progress,
+        )
+        run = pretrain_name(name, data_root, recipe, mixing, options)
+        if _rank() == 0:
+            emit([run], format=format, json=json, output=output)

@@ -6,6 +6,7 @@ from the draws. Images are uint8 RGB [H, W, 3], labels class indices [H, W].
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -69,16 +70,28 @@ class Augmentation:
 
 
 class Sample(NamedTuple):
-    """A training picture: uint8 [h, w, 3] and indices [h, w], at most as large as the crop and not yet padded."""
+    """A training picture: uint8 [h, w, 3] and indices [h, w], at most as large as the crop and not yet padded.
+
+    Attributes:
+        maps: whatever else was given for the pixels, cut alike.
+    """
 
     image: NDArray[np.uint8]
     label: NDArray[Any]
+    maps: list[NDArray[Any]]
 
 
-def augmented(image: NDArray[np.uint8], label: NDArray[Any], rule: Augmentation, draws: Draws) -> Sample:
+def augmented(
+    image: NDArray[np.uint8],
+    label: NDArray[Any],
+    rule: Augmentation,
+    draws: Draws,
+    maps: Sequence[NDArray[Any]] = (),
+) -> Sample:
     """One training sample; of the resized picture only the crop's part is coloured and kept.
 
-    The label decides which crop is taken, so it comes first.
+    The label decides which crop is taken, so it comes first. `maps` are resized as labels are; their values stay
+    when they are mirrored, as in the published pipeline (UN-EPT's angles are not turned).
 
     Raises:
         DatasetError: a picture so thin that a side would have no pixels.
@@ -89,10 +102,12 @@ def augmented(image: NDArray[np.uint8], label: NDArray[Any], rule: Augmentation,
     mirrored = draws.random() < rule.flip
     colours = draw_colours(draws) if rule.photometric else Colours()
     cut = resize_and_crop(image, size, box)
-    cut_label = resized[box.top : box.bottom, box.left : box.right]
+    fields = [resized, *(resize_label(field, size) for field in maps)]
+    fields = [field[box.top : box.bottom, box.left : box.right] for field in fields]
     if mirrored:
-        cut, cut_label = cv2.flip(cut, 1), cv2.flip(cut_label, 1)  # type: ignore[assignment]
-    return Sample(distort(cut, colours), np.ascontiguousarray(cut_label))
+        cut, fields = cut[:, ::-1], [field[:, ::-1] for field in fields]
+    label, *rest = (np.ascontiguousarray(field) for field in fields)
+    return Sample(distort(np.ascontiguousarray(cut), colours), label, rest)
 
 
 def draw_size(size: tuple[int, int], rule: Augmentation, draws: Draws) -> tuple[int, int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
 import cv2
@@ -24,7 +25,7 @@ _ORDER, _AUGMENTATION = 0, 1
 
 
 class Item(NamedTuple):
-    """One sample: uint8 RGB [h, w, 3] at most as large as the crop; a label map [h, w] or a class index []."""
+    """One sample: uint8 RGB [h, w, 3] at most as large as the crop; label maps [h, w] or [h, w, n], or an index []."""
 
     name: str
     image: NDArray[np.uint8]
@@ -36,7 +37,7 @@ class Batch(NamedTuple):
 
     Attributes:
         image: uint8 [B, H, W, 3].
-        target: class indices [B, H, W] or [B].
+        target: class indices [B, H, W], [B, H, W, n] or [B].
         extent: height and width of each sample without its padding, int64 [B, 2].
         names: of the samples.
     """
@@ -112,22 +113,31 @@ class Collate:
             return next(item for item in items if isinstance(item, SegzooError))
         image = np.zeros((len(good), *self.crop, 3), np.uint8)
         kind = good[0].target.dtype
-        target = np.full((len(good), *(self.crop if good[0].target.ndim else ())), self.fill, kind)
+        # A class index has no sides, a label map has two, and more values a pixel make a third.
+        shape = (*self.crop, *good[0].target.shape[2:]) if good[0].target.ndim else ()
+        target = np.full((len(good), *shape), self.fill, kind)
         for place, item in enumerate(good):
             height, width = item.image.shape[:2]
             image[place, :height, :width] = item.image
-            target[(place, slice(height), slice(width)) if item.target.ndim else place] = item.target
+            if shape:
+                target[place, :height, :width] = item.target
+            else:
+                target[place] = item.target
         if kind == np.uint16:
             target = target.astype(np.int32)
         extent = torch.tensor([item.image.shape[:2] for item in good])
         return Batch(torch.from_numpy(image), torch.from_numpy(target), extent, [item.name for item in good])
 
 
+@contextmanager
 def batches(
     source: Source, collate: Collate, plan: Plan, *, rank: int, first: int, pin_memory: bool = False
-) -> DataLoader[Any]:
-    """The batches of one process from iteration `first` to the end, read ahead by `plan.workers` processes."""
-    return DataLoader(
+) -> Iterator[Iterator[Batch | SegzooError]]:
+    """The batches of one process from iteration `first` to the end, read ahead by `plan.workers` processes.
+
+    The workers end with the body, whatever ends it.
+    """
+    loader: DataLoader[Any] = DataLoader(
         Samples(source, plan.seed),
         batch_sampler=_Numbers(plan, rank, first),
         num_workers=plan.workers,
@@ -136,6 +146,15 @@ def batches(
         worker_init_fn=_begin_worker,
         prefetch_factor=4 if plan.workers else None,
     )
+    iterator = iter(loader)
+    try:
+        yield iterator
+    finally:
+        # Workers do not end by SIGTERM (see below), so nothing may be left to garbage collection or to the
+        # interpreter's exit, which would wait for them for ever.
+        stop_workers = getattr(iterator, "_shutdown_workers", None)
+        if stop_workers is not None:
+            stop_workers()
 
 
 def _begin_worker(number: int) -> None:

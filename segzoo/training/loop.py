@@ -106,11 +106,24 @@ def fit(
     network = _distributed(task, group)
     task.train_mode()
     pin = group.device.type == "cuda"
-    loader = iter(
-        batches(task.source, task.collate, plan, rank=group.rank, first=state.iteration, pin_memory=pin)
-        if state.iteration < plan.iterations
-        else ()
-    )
+    reading = batches(task.source, task.collate, plan, rank=group.rank, first=state.iteration, pin_memory=pin)
+    with reading as loader:
+        _iterate(task, network, scaler, plan, group, journal, state, stop, loader)
+    return state
+
+
+def _iterate(
+    task: Task,
+    network: nn.Module,
+    scaler: torch.amp.GradScaler,
+    plan: Plan,
+    group: Group,
+    journal: Journal,
+    state: State,
+    stop: StopWish,
+    loader: Iterator[Batch | SegzooError],
+) -> None:
+    """From where `state` stands to the end of the plan."""
     parameters = [parameter for part in task.optimizer.param_groups for parameter in part["params"]]
     clock = time.perf_counter()
     while True:
@@ -118,14 +131,16 @@ def fit(
             _evaluate(task, plan, group, journal, state, stop)
             clock = time.perf_counter()
         if state.iteration == plan.iterations:
-            return state
+            return
 
         rate = set_learning_rates(task.optimizer.param_groups, task.recipe, state.iteration)
         task.optimizer.zero_grad(set_to_none=True)
         sums: dict[str, Tensor] = {}
         names: list[str] = []
         for part in range(plan.accumulate):
-            batch = _next(loader)
+            batch = next(loader)
+            if isinstance(batch, SegzooError):
+                raise batch
             names += batch.names
             _seed(plan.seed, state.iteration, part, group.rank)
             last = part == plan.accumulate - 1
@@ -254,13 +269,6 @@ def _together(network: nn.Module, last: bool) -> contextlib.AbstractContextManag
     if isinstance(network, DistributedDataParallel) and not last:
         return network.no_sync()
     return contextlib.nullcontext()
-
-
-def _next(loader: Iterator[Any]) -> Batch:
-    batch = next(loader)
-    if isinstance(batch, SegzooError):
-        raise batch
-    return batch
 
 
 def _seed(seed: int, iteration: int, part: int, rank: int) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from segzoo.data import Dataset, ignore_value, read_pair
+from segzoo.data.boundary import boundary
 from segzoo.data.transforms import Augmentation, augmented
 from segzoo.protocol import Protocol
 from segzoo.training.batches import Collate, Item, ToDevice
@@ -21,19 +22,21 @@ from segzoo.training.parameter_groups import parameter_groups
 from segzoo.training.pictures import palette_of, write_grid
 from segzoo.training.processes import Group
 from segzoo.training.sync_batch_norm import freeze_batch_norms
+from segzoo.training.unept_losses import unept_losses
 from segzoo.training.validation import validate
 from segzoo.zoo.schema import Recipe
 
 _LABELS_COUNTED = 256
+_BOUNDARY_LOSSES = {"mask_logits", "direction_logits", "refined_logits"}
 _LARGEST_WEIGHT = 10.0
 
 
 class Crops:
     """Random crops of a data set's pairs."""
 
-    def __init__(self, dataset: Dataset, rule: Augmentation, count: int) -> None:
-        """`count`: take only the first pictures of the data set."""
-        self.dataset, self.rule, self.count = dataset, rule, count
+    def __init__(self, dataset: Dataset, rule: Augmentation, count: int, *, boundaries: bool = False) -> None:
+        """Of the first `count` pictures; with `boundaries` a target is [h, w, 3]: class, distance, angle."""
+        self.dataset, self.rule, self.count, self.boundaries = dataset, rule, count, boundaries
 
     def __len__(self) -> int:
         return self.count
@@ -47,8 +50,12 @@ class Crops:
         # OpenCV's own threads would fight with the network for the cores.
         cv2.setNumThreads(0)
         pair = read_pair(self.dataset, index)
-        sample = augmented(pair.image, pair.label, self.rule, draws)
-        return Item(pair.name, sample.image, sample.label)
+        if not self.boundaries:
+            sample = augmented(pair.image, pair.label, self.rule, draws)
+            return Item(pair.name, sample.image, sample.label)
+        maps = boundary(pair.label, ignore=ignore_value(self.rule.num_classes))
+        sample = augmented(pair.image, pair.label, self.rule, draws, maps)
+        return Item(pair.name, sample.image, np.dstack([sample.label, *sample.maps]).astype(np.int32))
 
 
 class SegmentationLosses(nn.Module):
@@ -71,7 +78,10 @@ class SegmentationLosses(nn.Module):
         self.register_buffer("class_weights", class_weights, persistent=False)
 
     def forward(self, image: Tensor, label: Tensor) -> dict[str, Tensor]:
-        """([B, 3, H, W], [B, H, W]) -> loss terms by output."""
+        """([B, 3, H, W], [B, H, W] or, for UN-EPT, [B, H, W, 3]) -> loss terms by output."""
+        if label.ndim == 4:
+            indices, distance, angle = label.unbind(-1)
+            return unept_losses(self.outputs(image), indices, distance, angle, self.weights, ignore=self.ignore)
         return weighted_losses(
             self.outputs(image), label, self.weights, ignore=self.ignore, class_weights=self.class_weights
         )
@@ -120,7 +130,7 @@ class Segmentation:
             photometric=recipe.photometric,
             num_classes=num_classes,
         )
-        self.source = Crops(dataset, rule, pictures)
+        self.source = Crops(dataset, rule, pictures, boundaries=_BOUNDARY_LOSSES & recipe.losses.keys() != set())
         self.collate = Collate(recipe.crop, ignore_value(num_classes))
         self.to_device = ToDevice(group.device, protocol.mean, protocol.std, channels_last=channels_last)
         self.optimizer = make_optimizer(model, recipe)

@@ -1,0 +1,121 @@
+"""Pretraining of a model's backbone by name, on a folder of pictures by class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from segzoo.data.image_folder import ImageFolder
+from segzoo.errors import UsageError
+from segzoo.registry import create_model
+from segzoo.results import Run
+from segzoo.training import checkpoints, checks
+from segzoo.training.classification import Classification, Classifier
+from segzoo.training.endings import stop_wish
+from segzoo.training.processes import joined
+from segzoo.training.run import (
+    Options,
+    checkpoint_to_resume,
+    keep_record,
+    make_plan,
+    placed,
+    run_task,
+    sole_process,
+    work_dir_of,
+)
+from segzoo.zoo.schema import Recipe
+
+BACKBONE = "backbone.pt"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mixing:
+    """Label smoothing, and the strengths of mixup and cutmix (0 leaves one out)."""
+
+    smoothing: float = 0.1
+    mixup: float = 0.8
+    cutmix: float = 1.0
+
+
+def pretraining_recipe(*, side: int, iterations: int, batch_size: int, lr: float, warmup: int) -> Recipe:
+    """AdamW with weight decay 0.05 but for norms and biases, linear warm-up and linear decay.
+
+    Raises:
+        UsageError: values that no training can have.
+    """
+    if lr <= 0:
+        raise UsageError(f"impossible lr {lr}: it must be above 0")
+    checks.check_crop((side, side))
+    return Recipe(
+        lr=lr,
+        weight_decay=0.05,
+        paramwise={word: {"decay_mult": 0.0} for word in ("norm", "bias", "rpb", "gamma")},
+        schedule={"policy": "poly", "power": 1.0, "min_lr": 0.0},
+        warmup={"policy": "linear", "iterations": warmup, "ratio": 1e-3},
+        iterations=iterations,
+        batch_size=batch_size,
+        crop=(side, side),
+        category_max_ratio=None,
+        photometric=False,
+        clip_norm=5.0,
+        sync_batch_norm=True,
+    )
+
+
+def pretrain_name(name: str, root: Path, recipe: Recipe, mixing: Mixing, options: Options) -> Run:
+    """Trains the backbone of a model as a classifier; backbone.pt in the work directory is for `train --init`.
+
+    Args:
+        name: a name of the zoo.
+        root: with train/CLASS and val/CLASS below it.
+        recipe: see `pretraining_recipe`.
+        mixing: of labels and pictures.
+        options: all else.
+
+    Raises:
+        InterruptedRunError: SIGTERM or Ctrl-C; a checkpoint has been written.
+        UsageError, DatasetError, SegzooError: one line each.
+    """
+    with (
+        joined(options.device) as group,
+        stop_wish() as stop,
+        sole_process(work_dir_of(name, options), group),
+    ):
+        dataset, held_out = (ImageFolder(root, split) for split in ("train", "val"))
+        if dataset.classes != held_out.classes:
+            raise UsageError(f"{root}: train has {len(dataset.classes)} classes, val {len(held_out.classes)} or others")
+        facts = {"task": "classification", "data": dataset.fingerprint(), "mixing": vars(mixing)}
+        plan = make_plan(name, recipe, options, group, {**facts, "dataset": dataset.name})
+        if (mixing.mixup or mixing.cutmix) and plan.per_device % 2:
+            raise UsageError(f"mixup and cutmix need an even number of images on each device, not {plan.per_device}")
+        resumed, sentences = checkpoint_to_resume(plan, options.resume)
+        torch.manual_seed(options.seed)
+        model = Classifier(*_backbone(name), len(dataset.classes))
+        checks.check_disk(plan.work_dir, model, recipe.optimizer, options.keep)
+        task = Classification(
+            placed(model, recipe, options, group),  # type: ignore[arg-type]
+            recipe,
+            group,
+            dataset=dataset,
+            held_out=held_out,
+            smoothing=mixing.smoothing,
+            mixup=mixing.mixup,
+            cutmix=mixing.cutmix,
+            channels_last=options.channels_last,
+        )
+        run = run_task("pretrain", name, task, plan, options, group, stop, resumed, sentences)
+        keep_record(run, task, plan, group)
+        if group.main:
+            checkpoints.save_atomically(plan.work_dir / BACKBONE, {"model": model.backbone.state_dict()})
+        return run
+
+
+def _backbone(name: str) -> tuple[torch.nn.Module, int]:
+    """A fresh backbone of the zoo and the channels of its last map."""
+    backbone = getattr(create_model(name), "backbone", None)
+    channels = getattr(backbone, "out_channels", None)
+    if backbone is None or not channels:
+        raise UsageError(f"{name} has no backbone that gives maps of known width")
+    return backbone, channels[-1]
