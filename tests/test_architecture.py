@@ -44,7 +44,18 @@ ALLOWED: dict[str, set[str]] = {
     "profiling": {"device", "inference", "kernels", "registry", "zoo"},
     "export": {"data", "device", "inference", "kernels", "registry", "zoo"},
     "bench": {"device", "evaluation", "export", "inference", "kernels", "profiling", "registry", "zoo"},
-    "training": {"data", "device", "evaluation", "inference", "kernels", "metrics", "models", "registry", "zoo"},
+    "training": {
+        "data",
+        "device",
+        "evaluation",
+        "inference",
+        "kernels",
+        "metrics",
+        "models",
+        "registry",
+        "weights",
+        "zoo",
+    },
 }
 TOP = {"cli", "package"}
 

@@ -130,13 +130,20 @@ def draw_crop(label: NDArray[Any], rule: Augmentation, draws: Draws) -> Box:
     if rule.category_max_ratio is None:
         return box
     for _ in range(_CROP_TRIES):
-        counts = np.bincount(label[box.top : box.bottom, box.left : box.right].ravel())
-        counts = counts[: ignore_value(rule.num_classes)]
+        counts = _counts(label[box.top : box.bottom, box.left : box.right])[: ignore_value(rule.num_classes)]
         present = counts[counts > 0]
         if len(present) > 1 and present.max() / present.sum() < rule.category_max_ratio:
             break
         box = _draw_box(label.shape, rule.crop, draws)
     return box
+
+
+def _counts(label: NDArray[Any]) -> NDArray[Any]:
+    """How many pixels have each value."""
+    if label.dtype != np.uint8:
+        return np.bincount(label.ravel())
+    # OpenCV's histogram takes half of numpy's time on bytes.
+    return cv2.calcHist([np.ascontiguousarray(label)], [0], None, [256], [0, 256]).ravel()
 
 
 def _draw_box(size: tuple[int, ...], crop: tuple[int, int], draws: Draws) -> Box:
