@@ -20,6 +20,7 @@ _BRIGHTNESS = 32.0
 _FACTORS = (0.5, 1.5)
 _HUE = 18
 _HUES = 180
+_HUE_CHANNEL, _SATURATION = 0, 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,15 +61,12 @@ def distort(image: NDArray[np.uint8], colours: Colours) -> NDArray[np.uint8]:
     if colours.saturation is not None:
         values = _table(colours.saturation, 0.0)
         assert values is not None
-        image = _through_hsv(image, np.stack([_UNCHANGED, values, _UNCHANGED], axis=-1))
+        image = _through_hsv(image, _SATURATION, values)
     if colours.hue is not None:
         shifted = ((np.arange(256) + colours.hue) % _HUES).astype(np.uint8)
-        image = _through_hsv(image, np.stack([shifted, _UNCHANGED, _UNCHANGED], axis=-1))
+        image = _through_hsv(image, _HUE_CHANNEL, shifted)
     late = None if colours.contrast_first or colours.contrast is None else _table(colours.contrast, 0.0)
     return _look_up(image, late)
-
-
-_UNCHANGED = np.arange(256, dtype=np.uint8)
 
 
 def _table(factor: float, shift: float | None) -> NDArray[np.uint8] | None:
@@ -87,7 +85,8 @@ def _look_up(image: NDArray[np.uint8], *tables: NDArray[np.uint8] | None) -> NDA
     return image if joined is None else cv2.LUT(image, joined)  # type: ignore[return-value]
 
 
-def _through_hsv(image: NDArray[np.uint8], table: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """To HSV, through a table for each channel [256, 3], and back."""
+def _through_hsv(image: NDArray[np.uint8], channel: int, table: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """To HSV, one channel through a table of 256 values, and back."""
     hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
-    return cv2.cvtColor(cv2.LUT(hsv, table[None]), cv2.COLOR_HSV2RGB)  # type: ignore[return-value]
+    cv2.insertChannel(cv2.LUT(cv2.extractChannel(hsv, channel), table), hsv, channel)
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)  # type: ignore[return-value]
