@@ -88,6 +88,7 @@ def create_model(
     num_classes: int | None = None,
     device: str = "cpu",
     strict: bool = True,
+    fuse: bool = False,
 ) -> nn.Module:
     """A model of the zoo in evaluation mode: image [B, 3, H, W] float, normalised -> logits [B, C, h, w].
 
@@ -101,13 +102,14 @@ def create_model(
         device: where the model's tensors are made, "meta" included.
         strict: weights that do not fit in full are an error; else what fits is loaded, and the model's attribute
             `load_report` (a LoadReport, on every model with weights from a file) says what did not.
+        fuse: fold batch norms into the convolutions before them, as `model.fuse()` does; for inference alone.
 
     Raises:
         UsageError: unknown name, `pretrained` for an entry without weights, or `backbone_checkpoint` beside others.
         IntegrityError: weights that are unsafe, corrupt or do not fit.
         NetworkError: no mirror answered.
     """
-    from segzoo.models.segmentor import build_segmentor
+    from segzoo.models.segmentor import build_segmentor, fuse_parts
 
     if backbone_checkpoint is not None and (pretrained or checkpoint is not None):
         raise UsageError("backbone_checkpoint is for a model without weights; leave out pretrained and checkpoint")
@@ -131,4 +133,7 @@ def create_model(
     if report is not None:
         # Not through nn.Module.__setattr__, which is typed for tensors and modules.
         object.__setattr__(model, "load_report", report)
-    return model.eval()
+    model.eval()
+    if fuse:
+        fuse_parts(model)
+    return model

@@ -72,6 +72,7 @@ Offline = Annotated[bool, typer.Option("--offline", help="Never use the network.
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No words on stderr but errors.")]
 NoProgress = Annotated[bool, typer.Option("--no-progress", help="No progress bar.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done and stop.")]
+Fuse = Annotated[bool, typer.Option("--fuse", help="Fold batch norms into the convolutions before them.")]
 NoStrict = Annotated[
     bool, typer.Option("--no-strict", help="Load what fits of the weights and report the rest as a note.")
 ]

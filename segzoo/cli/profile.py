@@ -15,6 +15,7 @@ from segzoo.cli.options import (
     DtypeOption,
     Format,
     FormatOption,
+    Fuse,
     Json,
     Names,
     OptionalNames,
@@ -124,6 +125,7 @@ def latency(
     repetitions: Repetitions = None,
     compile: Compile = False,
     channels_last: ChannelsLast = False,
+    fuse: Fuse = False,
     format: FormatOption = Format.TABLE,
     json: Json = False,
     output: Output = None,
@@ -144,6 +146,7 @@ def latency(
         repetitions=repetitions,
         compile=compile,
         channels_last=channels_last,
+        fuse=fuse,
     )
     runs = records.of_each(select(names), "latency", measure)
     emit(runs, format=format, json=json, output=output)

@@ -6,11 +6,14 @@ The rules are those by which openseg's script for ADE20K makes the `dt_offset` f
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from segzoo.errors import DatasetError, UnavailableError
 
 FARTHEST = 250
 SMALLEST_CLASS = 100
@@ -50,6 +53,28 @@ def boundary(label: NDArray[Any], *, ignore: int) -> Boundary:
     # The files hold half degrees counted from -180, cut off.
     stored = np.floor((angle + 180) / 2).astype(np.int16)
     return Boundary(np.minimum(distance, FARTHEST).astype(np.uint8), 2 * stored - 180)
+
+
+def read_boundary(path: Path) -> Boundary:
+    """Distances and directions from a published `dt_offset` file, which is read with scipy.
+
+    Raises:
+        UnavailableError: scipy is not installed.
+        DatasetError: the file cannot be read, or is none of these.
+    """
+    try:
+        from scipy.io import loadmat
+    except ImportError as error:
+        raise UnavailableError(f"{path} is read with scipy: pip install scipy, or move the file away") from error
+    try:
+        stored = loadmat(path)
+        depth, half_degrees = stored["depth"], stored["dir_deg"]
+        step = int(np.squeeze(stored["deg_reduce"]))
+    except (OSError, KeyError, ValueError, TypeError, NotImplementedError) as error:
+        raise DatasetError(f"{path} is no dt_offset file: {error!r}") from error
+    if depth.ndim != 2 or depth.shape != half_degrees.shape:
+        raise DatasetError(f"{path}: depth {depth.shape} and dir_deg {half_degrees.shape} are not one map each")
+    return Boundary(depth.astype(np.uint8), (step * half_degrees.astype(np.int16) - 180).astype(np.int16))
 
 
 def _box(inside: NDArray[np.bool_]) -> tuple[slice, slice]:

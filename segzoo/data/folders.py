@@ -63,6 +63,12 @@ class FoldersDataset:
         path = self._pairs[index][2]
         return self._table.apply(read_label(path), str(path))
 
+    def boundary_file(self, index: int) -> Path | None:
+        """The published `dt_offset` file of a label, in dt_offset/ beside the folder of labels; None without one."""
+        label = self._pairs[index][2].relative_to(self.root)
+        file = self.root.joinpath("dt_offset", *label.parts[1:]).with_suffix(".mat")
+        return file if file.is_file() else None
+
     def image_name(self, index: int) -> str:
         """The image's path below the images' folder, without its ending."""
         return self._pairs[index][0]

@@ -29,6 +29,7 @@ def evaluate_name(
     aug_test: bool = False,
     checkpoint: str | Path | None = None,
     strict: bool = True,
+    fuse: bool = False,
     device: str = "cpu",
     dtype: str = "fp32",
     batch_size: int | None = None,
@@ -49,6 +50,7 @@ def evaluate_name(
         aug_test: six scales and flipping on top of the protocol.
         checkpoint: weights to use in place of the published ones.
         strict: weights must fit in full.
+        fuse: fold batch norms into the convolutions before them.
         device: "cpu", "cuda", "auto", ...
         dtype: "fp32", "tf32", "bf16" or "fp16".
         batch_size: windows of an image that the network gets at once.
@@ -79,6 +81,7 @@ def evaluate_name(
         checkpoint=checkpoint,
         num_classes=data.num_classes,
         strict=strict,
+        fuse=fuse,
     )
     run = evaluate(
         model,
@@ -100,7 +103,11 @@ def evaluate_name(
     return dataclasses.replace(
         run,
         model={**run.model, **_weights_facts(model)},
-        conditions={**run.conditions, "protocol": _protocol_word(protocol or model_entry.protocol, aug_test)},
+        conditions={
+            **run.conditions,
+            "protocol": _protocol_word(protocol or model_entry.protocol, aug_test),
+            "fuse": fuse,
+        },
         expected=expected,
         notes=[*run.notes, *missing, *_load_notes(model)],
         status="partial" if missing else run.status,

@@ -23,6 +23,7 @@ def latency_run(
     repetitions: int | None = None,
     compile: bool = False,
     channels_last: bool = False,
+    fuse: bool = False,
 ) -> Run:
     """Latency and throughput of a model of the zoo with random weights; arguments as `measure_latency`.
 
@@ -33,7 +34,7 @@ def latency_run(
     """
     watch = Stopwatch()
     place = pick_device(device)
-    model = create_model(name)
+    model = create_model(name, fuse=fuse)
     params = count_parameters(model).params
     measured = measure_latency(
         model,
@@ -60,6 +61,7 @@ def latency_run(
             "dtype": dtype,
             "compile": compile,
             "channels_last": channels_last,
+            "fuse": fuse,
             **_circumstances(measured),
         },
         expected=expected_latency(entry(name).published, measured.quantile_ms(0.5)),

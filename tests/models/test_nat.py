@@ -111,6 +111,11 @@ def test_fusing_batch_norms_keeps_the_logits():
     assert (after - before).abs().max() <= 1e-4 * before.std()
 
 
+def test_a_model_can_be_made_with_folded_batch_norms():
+    model = segzoo.create_model("nat-pico", fuse=True)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in model.modules())
+
+
 def test_another_number_of_classes():
     model = segzoo.create_model("nat-mini", num_classes=7, device="meta")
     assert model(torch.empty(2, 3, 64, 64, device="meta")).shape == (2, 7, 16, 16)
