@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 import warnings
 
+import numpy as np
 import pytest
 import torch
+from fill import fill_array, input_image
+from oracle_files import oracle
 
 import segzoo
 from segzoo.models.backbones import convnext, swin
@@ -113,3 +117,23 @@ def test_relative_position_index_by_hand():
     # A 2x2 window has 9 relative positions; token 0 sees token 3 at one down and one right: row difference -1, -1.
     index = swin._relative_position_index(2)
     assert index.tolist() == [[4, 3, 1, 0], [5, 4, 2, 1], [7, 6, 4, 3], [8, 7, 5, 4]]
+
+
+@pytest.mark.parametrize("shift", [0, 3])
+def test_a_block_equals_the_recorded_one(shift):
+    facts = json.loads(oracle(f"blocks/swin-block-shift{shift}/spec.json").read_text())
+    recorded = np.load(oracle(f"blocks/swin-block-shift{shift}/output.npz"))["output"]
+    block = swin.SwinBlock(32, 2, window_size=7, shift=shift, mlp_ratio=4.0, drop_path=0.0).eval()
+    names = (("mlp.fc1", "ffn.layers.0.0"), ("mlp.fc2", "ffn.layers.1"), ("attn.", "attn.w_msa."))
+    state = {}
+    for key, shape in facts["state_dict"].items():
+        ours = key
+        for theirs, mine in names:
+            ours = ours.replace(theirs, mine)
+        state[ours] = torch.from_numpy(fill_array(key, tuple(shape)))
+    missing, unexpected = block.load_state_dict(state, strict=False)
+    assert not unexpected and missing == ["attn.w_msa.relative_position_index"]
+    given = facts["input"]
+    with torch.inference_mode():
+        measured = block(torch.from_numpy(input_image(given["name"], tuple(given["shape"]))))
+    assert np.abs(measured.numpy() - recorded).max() <= 1e-4 * recorded.std()
