@@ -42,7 +42,7 @@ ALLOWED: dict[str, set[str]] = {
     "evaluation": {"data", "device", "inference", "kernels", "metrics", "registry", "weights", "zoo"},
     "pictures": {"data", "device", "inference", "kernels", "registry", "report", "weights", "zoo"},
     "profiling": {"device", "inference", "kernels", "registry", "zoo"},
-    "export": {"data", "device", "inference", "kernels", "registry", "zoo"},
+    "export": {"inference", "kernels", "registry", "weights"},
     "bench": {"device", "evaluation", "export", "inference", "kernels", "profiling", "registry", "zoo"},
     "training": {
         "data",

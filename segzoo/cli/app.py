@@ -15,6 +15,7 @@ from segzoo.cli import (
     data,
     doctor,
     evaluate,
+    export,
     import_config,
     kernel,
     predict,
@@ -50,6 +51,7 @@ app.command("report", short_help="Join records into one page.")(report.report)
 app.command("diff", short_help="Compare two records or folders of records.")(report.diff)
 app.command("replay", short_help="Run a record again and compare.")(report.replay)
 app.command("convert", short_help="Write a checkpoint in another layout.")(convert.convert)
+app.command("export", short_help="Write a model for other programs (ONNX and others).")(export.export)
 app.command("import", short_help="Turn an mmsegmentation config into a manifest entry.")(import_config.import_config)
 app.command("doctor", short_help="Examine this machine and installation.")(doctor.doctor)
 app.add_typer(kernel.app, name="kernel")

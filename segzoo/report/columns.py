@@ -258,6 +258,17 @@ COLUMNS: dict[str, list[Column]] = {
         Column("worse", metric("worse")),
         Column("same", metric("same")),
     ],
+    "export": [
+        NAME,
+        Column("format", condition("format")),
+        Column("input", condition("shape"), by_times),
+        Column("sizes", condition("sizes")),
+        Column("checked at", condition("sizes_checked")),
+        Column("largest error", metric("largest_error"), "{:.1e} std".format),
+        Column("labels that differ", metric("labels_different_percent"), "{:.3f} %".format),
+        Column("size", metric("bytes"), megabytes),
+        Column("path", condition("path")),
+    ],
     "predict": [
         NAME,
         Column("protocol", condition("protocol")),
