@@ -25,6 +25,7 @@ from segzoo.cli.options import (
     parse_shape,
 )
 from segzoo.cli.output import emit, progress, say
+from segzoo.errors import UsageError
 
 
 class Breakdown(str, Enum):
@@ -54,6 +55,17 @@ RuleOption = Annotated[
     ),
 ]
 By = Annotated[Breakdown | None, typer.Option("--by", help="Show this finer table instead of the totals.")]
+Tree = Annotated[
+    int | None, typer.Option("--tree", min=1, metavar="DEPTH", help="Also a tree of modules, this many levels deep.")
+]
+Explain = Annotated[
+    bool,
+    typer.Option("--explain", help="Every counting convention side by side, and which gives the published figure."),
+]
+FlopsScope = Annotated[
+    Scope,
+    typer.Option("--scope", help="One input, or (protocol) a picture of --shape with all its scales and windows."),
+]
 Check = Annotated[bool, typer.Option("--check", help="Exit with 7 if a count is not the published one.")]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="PyTorch's threads on the CPU.")]
 ScopeOption = Annotated[
@@ -91,6 +103,9 @@ def flops(
     rule: RuleOption = None,
     batch_size: BatchSize = 1,
     by: By = None,
+    tree: Tree = None,
+    explain: Explain = False,
+    scope: FlopsScope = Scope.MODEL,
     check: Check = False,
     format: FormatOption = Format.TABLE,
     json: Json = False,
@@ -98,20 +113,31 @@ def flops(
     quiet: Quiet = False,
 ) -> None:
     """Count multiply-adds (MACs) and FLOPs at a shape, beside the published figure; needs no weights."""
+    from segzoo.profiling import explain as explained
     from segzoo.profiling import published, records
     from segzoo.profiling.rules import get_rule
     from segzoo.registry import select
 
-    count = functools.partial(
-        records.flops_run, shape=parse_shape(shape) if shape else None, batch_size=batch_size, rule=rule
-    )
+    _demand_one_view(by is not None, tree is not None, explain, scope is Scope.PROTOCOL)
+    size = parse_shape(shape) if shape else None
+    count = functools.partial(records.flops_run, shape=size, batch_size=batch_size, rule=rule, tree_depth=tree)
+    also = "tree" if tree is not None else None
+    if explain:
+        count, also = functools.partial(explained.explain_run, shape=size), "convention"
+    elif scope is Scope.PROTOCOL:
+        count, also = functools.partial(explained.protocol_run, shape=size or (512, 683), rule=rule), "input"
     runs = records.of_each(select(names), "flops", count)
     for used in dict.fromkeys(run.conditions["rule"] for run in runs if run.status == "ok"):
         say(f"rule {used}: {get_rule(used).meaning}", quiet=quiet)
-    emit(runs, format=format, json=json, output=output, by=by.value if by else None)
+    emit(runs, format=format, json=json, output=output, by=by.value if by else None, also=also)
     records.demand_all(runs)
     if check:
         published.check(runs)
+
+
+def _demand_one_view(*asked: bool) -> None:
+    if sum(asked) > 1:
+        raise UsageError("--by, --tree, --explain and --scope protocol are different tables; give one of them")
 
 
 def latency(

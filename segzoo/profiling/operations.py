@@ -100,6 +100,32 @@ class OperationCount:
         """One row for each module that computes something itself."""
         return self._table("module", lambda row: row.module or "(model)")
 
+    def tree(self, model: nn.Module, depth: int) -> list[dict[str, Any]]:
+        """One row for each module of `model` down to `depth` levels, indented, with all that lies below it."""
+        macs: Counter[str] = Counter()
+        for row in self.rows:
+            parts = row.module.split(".") if row.module else []
+            for length in range(len(parts) + 1):
+                macs[".".join(parts[:length])] += row.macs_by_rule[self.rule]
+        # What comes after the model, such as the resize of its logits, is in the total and not in the tree.
+        inside = macs[""] - macs[RESIZE]
+        lines = []
+        for path, module in model.named_modules():
+            level = path.count(".") + 1 if path else 0
+            if level > depth:
+                continue
+            own = macs[path] if path else inside
+            lines.append(
+                {
+                    "module": "· " * level + (path.rpartition(".")[2] or type(model).__name__),
+                    "type": type(module).__name__,
+                    "params": sum(parameter.numel() for parameter in module.parameters()),
+                    "macs_by_rule": own,
+                    "share_percent": 100 * own / (inside or 1),
+                }
+            )
+        return lines
+
     def _table(self, heading: str, key: Callable[[OperatorCount], str]) -> list[dict[str, Any]]:
         table: dict[str, dict[str, Any]] = {}
         for row in self.rows:
@@ -130,7 +156,7 @@ def count_operations(
         UsageError: unknown rule, or a model that cannot take this shape.
     """
     get_rule(rule)
-    twin = _on_meta(model)
+    twin = on_meta(model)
     counter = _Counter()
     counter.watch(twin)
     with torch.inference_mode(), counter:
@@ -154,7 +180,7 @@ def count_operations(
     )
 
 
-def _on_meta(model: nn.Module) -> nn.Module:
+def on_meta(model: nn.Module) -> nn.Module:
     """A copy in evaluation mode whose tensors have shapes but no values."""
     memo: dict[int, Any] = {}
     for module in model.modules():

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
+
+from torch import nn
 
 from segzoo.errors import SegzooError
 from segzoo.profiling.operations import OperationCount, count_operations
@@ -74,7 +77,14 @@ def params_run(name: str) -> Run:
     )
 
 
-def flops_run(name: str, *, shape: tuple[int, int] | None = None, batch_size: int = 1, rule: str | None = None) -> Run:
+def flops_run(
+    name: str,
+    *,
+    shape: tuple[int, int] | None = None,
+    batch_size: int = 1,
+    rule: str | None = None,
+    tree_depth: int | None = None,
+) -> Run:
     """Multiply-adds and FLOPs of a model of the zoo, by part, operator and module, beside the published figure.
 
     Args:
@@ -83,13 +93,14 @@ def flops_run(name: str, *, shape: tuple[int, int] | None = None, batch_size: in
             else 512x512.
         batch_size: images in the batch.
         rule: of `macs_by_rule`; the published figure's where None, else "fvcore".
+        tree_depth: also a breakdown "tree" of modules with all that lies below them, this many levels deep.
 
     Raises:
         UsageError: unknown name or rule, or a shape that the model cannot take.
     """
     watch = Stopwatch()
     model_entry = entry(name)
-    shape, rule = _published_conditions(model_entry, shape, rule)
+    shape, rule = published_conditions(model_entry, shape, rule)
     model = create_model(name, device="meta")
     count = count_operations(model, (batch_size, 3, *shape), rule=rule, resize_logits=True)
     published = model_entry.published if batch_size == 1 else None
@@ -104,12 +115,7 @@ def flops_run(name: str, *, shape: tuple[int, int] | None = None, batch_size: in
             "counted_on": "meta",
         },
         expected=expected_macs(published, shape, rule, count.macs_by_rule),
-        breakdown={
-            "part": count.by_part(),
-            "operator": count.by_operator(),
-            "module": count.by_module(),
-            "not_counted": _not_counted(count),
-        },
+        breakdown=_tables(model, count, tree_depth),
         notes=[f"no formula for {operator} ({calls} calls)" for operator, calls in count.no_formula.items()],
         environment=environment(),
         command_line=command_line(),
@@ -118,7 +124,18 @@ def flops_run(name: str, *, shape: tuple[int, int] | None = None, batch_size: in
     )
 
 
-def _published_conditions(model: Model, shape: tuple[int, int] | None, rule: str | None) -> tuple[tuple[int, int], str]:
+def _tables(model: nn.Module, count: OperationCount, tree_depth: int | None) -> dict[str, list[dict[str, Any]]]:
+    tables = {
+        "part": count.by_part(),
+        "operator": count.by_operator(),
+        "module": count.by_module(),
+        "not_counted": _not_counted(count),
+    }
+    return tables if tree_depth is None else tables | {"tree": count.tree(model, tree_depth)}
+
+
+def published_conditions(model: Model, shape: tuple[int, int] | None, rule: str | None) -> tuple[tuple[int, int], str]:
+    """(height, width) and counting rule: those given, else the published figure's, else the usual ones."""
     operations = model.published.operations if model.published else None
     if operations is None:
         return shape or _usual_shape(get_protocol(model.protocol)), rule or DEFAULT_RULE
@@ -134,7 +151,7 @@ def _usual_shape(protocol: Protocol) -> tuple[int, int]:
     return -(-height // divisor) * divisor, -(-width // divisor) * divisor
 
 
-def _not_counted(count: OperationCount) -> list[dict[str, str | int]]:
+def _not_counted(count: OperationCount) -> list[dict[str, Any]]:
     kinds = (("element-wise or reduction", count.elementwise), ("no formula", count.no_formula))
     return [
         {"operator": operator, "calls": calls, "why": why}

@@ -194,6 +194,22 @@ COLUMNS: dict[str, list[Column]] = {
         Column("MACs", metric("macs"), billions),
         Column("FLOPs", metric("flops"), billions),
     ],
+    "flops explained": [
+        NAME,
+        Column("input", condition("shape"), by_times),
+        Column("published", metric("macs_published"), printed_billions),
+        Column("its rule", condition("rule")),
+    ],
+    "flops of a protocol": [
+        NAME,
+        Column("protocol", condition("protocol")),
+        Column("picture", condition("shape"), by_times),
+        Column("network inputs", metric("network_inputs")),
+        Column("rule", condition("rule")),
+        Column("MACs by rule", metric("macs_by_rule"), billions),
+        Column("MACs", metric("macs"), billions),
+        Column("FLOPs", metric("flops"), billions),
+    ],
     "eval": [
         NAME,
         Column("data set", data_split),
