@@ -8,6 +8,8 @@ import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
+# Threads that spin while they wait make the tests several times slower on a busy machine.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # One cache for the whole test run, so that the kernels are compiled once.
 os.environ["SEGZOO_HOME"] = os.environ.get(
     "SEGZOO_TEST_HOME", str(Path(tempfile.gettempdir()) / f"segzoo-tests-{os.getuid()}")
