@@ -39,7 +39,8 @@ ALLOWED: dict[str, set[str]] = {
     "weights.runs": {"registry", "zoo", "weights"},
     "kernels.inspect": {"kernels", "device"},
     "doctor": {"zoo", "kernels", "kernels.inspect"},
-    "evaluation": {"data", "device", "inference", "kernels", "metrics", "registry", "weights", "zoo"},
+    "evaluation": {"data", "device", "inference", "kernels", "metrics", "registry", "report", "weights", "zoo"},
+    "compare": {"metrics", "report"},
     "pictures": {"data", "device", "inference", "kernels", "registry", "report", "weights", "zoo"},
     "profiling": {"device", "inference", "kernels", "registry", "zoo"},
     "export": {"inference", "kernels", "registry", "weights"},
@@ -59,7 +60,15 @@ ALLOWED: dict[str, set[str]] = {
 }
 TOP = {"cli", "package"}
 
-TORCH_FREE = ["segzoo", "segzoo.cli.app", "segzoo.registry", "segzoo.report.render", "segzoo.results", "segzoo.doctor"]
+TORCH_FREE = [
+    "segzoo",
+    "segzoo.cli.app",
+    "segzoo.registry",
+    "segzoo.report.render",
+    "segzoo.results",
+    "segzoo.doctor",
+    "segzoo.compare",
+]
 
 
 def unit_of(module: str) -> str:

@@ -48,6 +48,7 @@ app.command("train", short_help="Train a model by its published recipe.")(train.
 app.command("verify", short_help="Hold the zoo to its published parameters and operations.")(profile.verify)
 app.command("bench", short_help="Time many models and settings in one table.")(bench.bench)
 app.command("report", short_help="Join records into one page.")(report.report)
+app.command("compare", short_help="Compare two evaluations of the same images.")(report.compare)
 app.command("diff", short_help="Compare two records or folders of records.")(report.diff)
 app.command("replay", short_help="Run a record again and compare.")(report.replay)
 app.command("convert", short_help="Write a checkpoint in another layout.")(convert.convert)

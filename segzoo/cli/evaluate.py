@@ -44,6 +44,12 @@ ProtocolOption = Annotated[str | None, typer.Option("--protocol", help="Another 
 SavePredictions = Annotated[
     Path | None, typer.Option("--save-predictions", metavar="DIR", help="Write label maps as PNGs of class indices.")
 ]
+Analysis = Annotated[
+    Path | None,
+    typer.Option(
+        "--analysis", metavar="DIR", help="Write tables by class and image, the confusion matrix and pictures."
+    ),
+]
 PerClass = Annotated[bool, typer.Option("--per-class", help="Show the classes too.")]
 Windows = Annotated[
     int | None,
@@ -65,6 +71,7 @@ def evaluate(
     fuse: Fuse = False,
     limit: Limit = None,
     save_predictions: SavePredictions = None,
+    analysis: Analysis = None,
     per_class: PerClass = False,
     device: Device = "auto",
     dtype: DtypeOption = Dtype.FP32,
@@ -104,8 +111,8 @@ def evaluate(
     chosen, runs = select(names), []
     try:
         for name in chosen:
-            folder = save_predictions / name if save_predictions and len(chosen) > 1 else save_predictions
-            runs.append(run_one(name, save_predictions=folder))
+            maps, tables = (base / name if base and len(chosen) > 1 else base for base in (save_predictions, analysis))
+            runs.append(run_one(name, save_predictions=maps, analysis=tables))
     finally:
         # What is done is shown even where a later model fails or the person has had enough.
         if runs:

@@ -1,4 +1,4 @@
-"""`segzoo report`, `segzoo diff` and `segzoo replay`: what is done with records."""
+"""`segzoo report`, `segzoo compare`, `segzoo diff` and `segzoo replay`: what is done with records."""
 
 from __future__ import annotations
 
@@ -26,6 +26,10 @@ Plots = Annotated[bool, typer.Option("--plots", help="Write PNG pictures beside 
 Before = Annotated[Path, typer.Argument(metavar="BEFORE", help="A file or folder of records.")]
 After = Annotated[Path, typer.Argument(metavar="AFTER", help="A file or folder of records.")]
 Record = Annotated[Path, typer.Argument(metavar="RECORD", help="A file of one or more records.")]
+First = Annotated[Path, typer.Argument(metavar="A", help="A file with the record of one evaluation.")]
+Second = Annotated[Path, typer.Argument(metavar="B", help="Another one, of the same images.")]
+Replicates = Annotated[int, typer.Option("--replicates", min=100, help="Draws of images for the intervals.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the draws.")]
 FailOnRegression = Annotated[
     str | None,
     typer.Option(
@@ -52,6 +56,22 @@ def report(
         say(f"segzoo: warning: {line}", quiet=quiet)
     for file in written.files:
         typer.echo(file)
+
+
+def compare(
+    first: First,
+    second: Second,
+    replicates: Replicates = 10_000,
+    seed: Seed = 0,
+    format: FormatOption = Format.TABLE,
+    json: Json = False,
+    output: Output = None,
+) -> None:
+    """Compare two evaluations of the same images: difference in mIoU with interval and p value, and class by class."""
+    from segzoo.compare import compare_paths
+
+    run = compare_paths(first, second, replicates=replicates, seed=seed)
+    emit([run], format=format, json=json, output=output, also="class")
 
 
 def diff(

@@ -16,7 +16,9 @@ from segzoo.data.ahead import read_ahead
 from segzoo.data.write import write_indices
 from segzoo.device import device_name, pick_device
 from segzoo.errors import DatasetError, SegzooError, UsageError
+from segzoo.evaluation.analysis import write_analysis
 from segzoo.evaluation.record import class_rows, describe_protocol, image_row, protocol_fields, totals
+from segzoo.evaluation.statistics import add_intervals, confusions
 from segzoo.inference import Network, predict_with
 from segzoo.metrics import ConfusionMatrix, scores
 from segzoo.protocol import Protocol
@@ -38,6 +40,7 @@ def evaluate(
     limit: int | None = None,
     workers: int = 1,
     save_predictions: str | Path | None = None,
+    analysis: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Run:
     """Accuracy of a model on a data set: mIoU, mAcc, aAcc in percent, by class and by image.
@@ -55,6 +58,7 @@ def evaluate(
         limit: take only the first images; the record is then partial.
         workers: threads that read images ahead.
         save_predictions: a folder to write every prediction to, as a PNG of class indices.
+        analysis: a folder for tables by class and image, the confusion matrix and pictures, see `write_analysis`.
         progress: wraps the pairs, given with their number, to show how far it is.
 
     Raises:
@@ -82,12 +86,19 @@ def evaluate(
         if folder is not None:
             write_indices(folder / f"{pair.name}.png", prediction)
     seconds = watch.seconds - begun
-    return Run(
+    of_all = scores(confusion.counts)
+    classes = class_rows(dataset.classes, of_all)
+    metrics = add_intervals(totals(of_all), classes, images)
+    run = Run(
         command="eval",
         model={"name": name or type(model).__name__, "params": sum(item.numel() for item in model.parameters())},
-        metrics={**totals(scores(confusion.counts)), "images": count, "images_per_second": count / seconds},
+        metrics={**metrics, "images": count, "images_per_second": count / seconds},
         conditions=_conditions(dataset, protocol, place, dtype),
-        breakdown={"class": class_rows(dataset.classes, scores(confusion.counts)), "image": images},
+        breakdown={
+            "class": classes,
+            "image": images,
+            "confusion": confusions(confusion.counts, dataset.classes),
+        },
         notes=_notes(count, len(dataset)),
         environment=environment(device_name(place)),
         command_line=command_line(),
@@ -95,6 +106,9 @@ def evaluate(
         duration_s=watch.seconds,
         status="ok" if count == len(dataset) else "partial",
     )
+    if analysis is not None:
+        write_analysis(Path(analysis), run, confusion.counts)
+    return run
 
 
 def _predict(network: Network, pair: Pair, protocol: Protocol) -> NDArray[Any]:

@@ -36,6 +36,7 @@ def evaluate_name(
     limit: int | None = None,
     workers: int = 1,
     save_predictions: str | Path | None = None,
+    analysis: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Run:
     """Accuracy of a model of the zoo with its published weights, beside the published figure.
@@ -57,7 +58,7 @@ def evaluate_name(
         limit: only the first images; the record is then partial.
         workers: threads that read images ahead.
         save_predictions: a folder for PNGs of class indices.
-        progress: see `evaluate`.
+        analysis, progress: see `evaluate`.
 
     Raises:
         UsageError: unknown names, a model without weights, or numbers of classes that differ.
@@ -94,6 +95,7 @@ def evaluate_name(
         limit=limit,
         workers=workers,
         save_predictions=save_predictions,
+        analysis=analysis,
         progress=progress,
     )
     expected = []

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from typing import Any
 
-from segzoo.metrics import Scores
+from segzoo.metrics import Scores, write_areas
 from segzoo.protocol import Protocol
 
 
@@ -37,13 +37,18 @@ def class_rows(classes: list[str], of_all: Scores) -> list[dict[str, Any]]:
 
 
 def image_row(name: str, of_image: Scores) -> dict[str, Any]:
-    """One image's scores: mIoU by the data set's rule, and over the classes of its label alone."""
+    """One image's scores: mIoU by the data set's rule, and over the classes of its label alone.
+
+    "areas" holds its exact counts by class, see `write_areas`: intervals, comparisons and tables by image and
+    class are computed from them.
+    """
     return {
         "image": name,
         "miou_percent": percent(of_image.mean_iou),
         "labelled_miou_percent": percent(of_image.mean_iou_of_labelled),
         "accuracy_percent": percent(of_image.pixel_accuracy),
         "pixels": int(of_image.label_area.sum()),
+        "areas": write_areas(of_image),
     }
 
 

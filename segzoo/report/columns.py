@@ -21,6 +21,16 @@ def metric(name: str) -> Callable[[Run], Any]:
     return lambda run: run.metrics.get(name)
 
 
+def bounds(low: str, high: str) -> Callable[[Run], Any]:
+    """Two metrics of a run as one value; None where either is missing."""
+
+    def value(run: Run) -> Any:
+        pair = run.metrics.get(low), run.metrics.get(high)
+        return None if None in pair else pair
+
+    return value
+
+
 def condition(name: str) -> Callable[[Run], Any]:
     """The value of one condition of a run."""
     return lambda run: run.conditions.get(name)
@@ -40,6 +50,16 @@ def data_split(run: Run) -> str:
 def decimals(places: int) -> Callable[[Any], str]:
     """Writes a number with a fixed number of decimals."""
     return lambda value: f"{value:.{places}f}"
+
+
+def interval(value: Any) -> str:
+    """Writes two bounds with two decimals."""
+    return f"{value[0]:.2f} to {value[1]:.2f}"
+
+
+def signed_interval(value: Any) -> str:
+    """Writes two bounds of a difference."""
+    return f"{value[0]:+.2f} to {value[1]:+.2f}"
 
 
 def thousands(value: Any) -> str:
@@ -216,6 +236,7 @@ COLUMNS: dict[str, list[Column]] = {
         Column("protocol", condition("protocol")),
         Column("images", metric("images")),
         Column("mIoU", metric("miou_percent"), decimals(2)),
+        Column("95 % interval", bounds("miou_low_percent", "miou_high_percent"), interval),
         Column("mAcc", metric("macc_percent"), decimals(2)),
         Column("aAcc", metric("aacc_percent"), decimals(2)),
         Column("device", condition("device")),
@@ -266,6 +287,19 @@ COLUMNS: dict[str, list[Column]] = {
         Column("peak memory", metric("peak_memory_bytes"), mebibytes),
         Column("J/image", metric("energy_joules_per_image"), decimals(3)),
         Column("rounds", condition("rounds")),
+    ],
+    "compare": [
+        Column("evaluations", model_name),
+        Column("images", metric("images")),
+        Column("first", metric("first_miou_percent"), decimals(2)),
+        Column("second", metric("second_miou_percent"), decimals(2)),
+        Column("difference", metric("difference_percent"), "{:+.2f}".format),
+        Column("95 % interval", bounds("difference_low_percent", "difference_high_percent"), signed_interval),
+        Column("p", metric("p_value"), "{:.2g}".format),
+        Column("better", condition("better")),
+        Column("classes: first", metric("classes_first_wins")),
+        Column("second", metric("classes_second_wins")),
+        Column("undecided", metric("classes_undecided")),
     ],
     "diff": [
         Column("records", model_name),
