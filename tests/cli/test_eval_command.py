@@ -64,7 +64,8 @@ def test_the_table_shows_totals_and_the_published_figure(segzoo_command, user):
     result = segzoo_command(*words(user))
     assert result.code == 0
     heading, _, totals = result.out.splitlines()[:3]
-    assert " ".join(heading.split()) == "model data set protocol images mIoU 95 % interval mAcc aAcc device dtype images/s"
+    expected = "model data set protocol images mIoU 95 % interval mAcc aAcc device dtype images/s"
+    assert " ".join(heading.split()) == expected
     assert totals.split()[:5] == ["tiny-nat", "mine", "val", "small", "3"]
     assert "published" in result.out and "44" in result.out and "OFF" in result.out and "nowhere" in result.out
 
