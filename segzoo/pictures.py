@@ -86,6 +86,7 @@ def predict_files(
     protocol = get_protocol(name).aug_test() if aug_test else get_protocol(name)
     place = pick_device(device)
     model = create_model(name, pretrained=checkpoint is None, checkpoint=checkpoint, strict=strict).to(place)
+    kernels.load_for(model, place)
     network = Network(model, device=place, dtype=dtype)
     dataset = dataset_entry(model_entry.dataset)
     colours = class_colours(model_entry.num_classes, dataset.palette)
@@ -108,7 +109,7 @@ def predict_files(
             "dataset": model_entry.dataset,
             "device": str(place),
             "dtype": dtype,
-            "kernels": kernels.describe(),
+            "kernels": kernels.describe(place),
             "folder": str(folder),
         },
         breakdown={"image": rows, "class": classes},

@@ -111,7 +111,7 @@ def latency_facts(cell: Cell, latency: Latency) -> dict[str, Any]:
         "energy_joules_per_image": latency.energy_joules_per_image,
         "device": str(place),
         "device_name": device_name(place),
-        "kernels": kernels.describe(),
+        "kernels": kernels.describe(place),
         "kernel_notes": kernels.notes(),
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from typing import Annotated
 
 import typer
@@ -18,15 +19,26 @@ app = typer.Typer(
 )
 
 
+class Kind(str, enum.Enum):
+    """The kinds of device that have compiled operators."""
+
+    cpu = "cpu"
+    cuda = "cuda"
+
+
 @app.command()
 def build(
     force: Annotated[bool, typer.Option("--force", help="Compile again even if the library is there.")] = False,
+    device: Annotated[Kind, typer.Option("--device", help="The kind of device to compile for.")] = Kind.cpu,
+    cuda_arch: Annotated[
+        str, typer.Option("--cuda-arch", help="CUDA architectures, such as 80,90; by default this machine's.")
+    ] = "",
     json: Json = False,
 ) -> None:
     """Compile the operators for this machine, unless that is done."""
     from segzoo.kernels.inspect import build_run, text_of
 
-    run = build_run(again=force)
+    run = build_run(again=force, device=device.value, architectures=[cuda_arch] if cuda_arch else [])
     emit([run], json=True) if json else typer.echo(text_of(run))
 
 

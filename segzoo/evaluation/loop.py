@@ -74,6 +74,7 @@ def evaluate(
     count = len(dataset) if limit is None else min(limit, len(dataset))
     confusion = ConfusionMatrix(dataset.num_classes, ignore=ignore_value(dataset.num_classes))
     folder = None if save_predictions is None else Path(save_predictions)
+    kernels.load_for(model, place)
     network = Network(model.to(place), device=place, dtype=dtype, batch_size=batch_size)
     images: list[dict[str, Any]] = []
     begun = watch.seconds
@@ -139,7 +140,7 @@ def _conditions(dataset: Dataset, protocol: Protocol, place: torch.device, dtype
         "device": str(place),
         "dtype": dtype,
         "threads": torch.get_num_threads(),
-        "kernels": kernels.describe(),
+        "kernels": kernels.describe(place),
     }
 
 

@@ -11,20 +11,19 @@ import atexit
 import contextlib
 import hashlib
 import os
-import platform
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from segzoo import paths
 from segzoo.errors import UnavailableError
-from segzoo.kernels import toolchain
+from segzoo.kernels import cuda_toolchain, toolchain
 from segzoo.kernels.sources import Operator
 
 _PATIENCE_S = 600.0  # for another process that is compiling the same library
@@ -42,47 +41,41 @@ def torch_folder() -> Path:
 
 
 def build_key(operator: Operator, tools: toolchain.Toolchain) -> str:
-    """16 hexadecimal digits that change with sources, flags, compiler, torch, platform and processor."""
+    """16 hexadecimal digits that change with sources, flags, compilers, torch, platform and processor.
+
+    For CUDA it is the architectures in the processor's place.
+    """
     import torch
 
     digest = hashlib.sha256()
     for folder in (SHARED_FOLDER, operator.name):
         for file in sorted((paths.kernel_sources() / folder).glob("*")):
             digest.update(f"{folder}/{file.name}\0".encode() + file.read_bytes() + b"\0")
-    facts = [
-        *(f"{unit.name} {unit.source} {unit.flags}" for unit in operator.units),
-        *toolchain.compile_flags(Path("torch")),
-        *toolchain.link_flags(Path("torch")),
-        tools.compiler,
-        tools.version,
-        torch.__version__,
-        platform.system(),
-        platform.machine(),
-        toolchain.cpu_features(),
-    ]
+    facts = [torch.__version__, *toolchain.shaping_words(operator, tools)]
     digest.update("\n".join(facts).encode())
     return digest.hexdigest()[:16]
 
 
 def library_file(operator: Operator, tools: toolchain.Toolchain, folder: Path | None = None) -> Path:
     """Where the library of this key is or will be."""
-    name = f"{operator.name}-{build_key(operator, tools)}.so"
+    name = f"{operator.library}-{build_key(operator, tools)}.so"
     return (folder or paths.kernels_folder()) / name
 
 
-def build(operator: Operator, notes: list[str], *, again: bool = False) -> Path:
+def build(operator: Operator, notes: list[str], *, again: bool = False, architectures: Sequence[str] = ()) -> Path:
     """The operator's library, compiled now unless this machine has it.
 
     Args:
         operator: what to compile.
         notes: gets a sentence when the cache could not be used.
         again: compile even if the library is there.
+        architectures: for a CUDA operator, what to compile for; this machine's devices when empty.
 
     Raises:
         UnavailableError: no compiler, or it failed; with the end of its output. A failure is remembered
             for the life of the process.
     """
-    tools = toolchain.find_toolchain()
+    tools = toolchain.find_toolchain(operator.device, architectures)
     target = library_file(operator, tools)
     if not again and _is_whole(target):
         return target
@@ -159,7 +152,8 @@ def _compile(operator: Operator, tools: toolchain.Toolchain, work: Path, target:
     sources = paths.kernel_sources() / operator.name
     text = toolchain.ninja_file(operator, tools, sources, torch_folder(), target)
     (work / "build.ninja").write_text(text)
-    print(f"compiling {operator.title} for this CPU (about 10 s, once) ...", file=sys.stderr, flush=True)
+    place = f"CUDA ({', '.join(tools.cuda.architectures)}; about a minute" if tools.cuda else "this CPU (about 10 s"
+    print(f"compiling {operator.title} for {place}, once) ...", file=sys.stderr, flush=True)
     begin = time.perf_counter()
     command = [tools.ninja, "-C", str(work), "-j", str(toolchain.jobs())]
     result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -173,7 +167,8 @@ def _raise_failure(operator: Operator, tools: toolchain.Toolchain, log: str, tar
     if "No space left on device" in log:
         raise OSError(28, "No space left on device")
     last = "\n".join(log.strip().splitlines()[-_LINES_KEPT:])
-    message = f"compiling {operator.title} with {tools.compiler} ({tools.version}) failed:\n{last}"
+    why = cuda_toolchain.explain(log, tools.cuda) if tools.cuda else None
+    message = f"compiling {operator.title} with {tools.title} failed{f'; {why}' if why else ''}:\n{last}"
     _failures[target] = message
     raise UnavailableError(message)
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from segzoo import kernels, paths
-from segzoo.errors import UnavailableError
+from segzoo.errors import UnavailableError, UsageError
 from segzoo.kernels import build as builder
 from segzoo.kernels import check, check_deformable
 from segzoo.kernels.native import choice
-from segzoo.kernels.sources import operators
+from segzoo.kernels.sources import CPU, CUDA, operators
 from segzoo.kernels.toolchain import find_toolchain
 from segzoo.results import Run, Stopwatch, command_line, environment
 
@@ -26,15 +26,26 @@ def _finished(command: str, watch: Stopwatch, **parts: Any) -> Run:
     )
 
 
-def build_run(*, again: bool) -> Run:
-    """Compiles what is missing (everything when `again`).
+def build_run(*, again: bool, device: str = CPU, architectures: Sequence[str] = ()) -> Run:
+    """Compiles what is missing (everything when `again`) for "cpu" or "cuda".
+
+    Args:
+        again: compile even what is there.
+        device: the kind of device.
+        architectures: of CUDA, such as "80" and "90"; those of this machine's devices when empty.
 
     Raises:
         UnavailableError: it cannot be compiled here.
+        UsageError: an architecture that is none, or architectures for a device other than "cuda".
     """
+    if architectures and device != CUDA:
+        raise UsageError(f"--cuda-arch is for --device cuda, not for {device}")
     watch = Stopwatch()
     notes: list[str] = []
-    libraries = {operator.name: builder.build(operator, notes, again=again) for operator in operators()}
+    libraries = {
+        operator.library: builder.build(operator, notes, again=again, architectures=architectures)
+        for operator in operators(device)
+    }
     conditions = {f"{name}_library": str(library) for name, library in libraries.items()}
     metrics: dict[str, float | int | None] = {
         "library_bytes": sum(library.stat().st_size for library in libraries.values())
@@ -43,26 +54,45 @@ def build_run(*, again: bool) -> Run:
 
 
 def status_run() -> Run:
-    """Compiler, cache and what a run would use, without compiling or loading."""
+    """Compilers, cache and what a run would use, without compiling or loading."""
     watch = Stopwatch()
     conditions: dict[str, Any] = {"SEGZOO_KERNELS": choice(), "cache": str(paths.kernels_folder())}
     notes = []
     try:
-        tools = find_toolchain()
-        libraries = {operator.name: builder.library_file(operator, tools) for operator in operators()}
-        conditions |= {"compiler": tools.compiler, "compiler_version": tools.version, "ninja": tools.ninja}
-        conditions |= {f"{name}_library": str(library) for name, library in libraries.items()}
-        conditions["compiled"] = all(library.exists() for library in libraries.values())
+        conditions |= _tools_of(CPU)
     except UnavailableError as error:
         notes.append(str(error))
-    usable = choice() != "reference" and not notes
-    conditions["kernel"] = "native" if usable else "reference"
+    conditions["kernel"] = "reference" if choice() == "reference" or notes else "native"
+    conditions |= _cuda_status()
     files = [file for file in builder.cached_files() if file.suffix == ".so"]
     metrics: dict[str, float | int | None] = {
         "cached_libraries": len(files),
         "cached_bytes": sum(file.stat().st_size for file in files),
     }
     return _finished("kernel status", watch, conditions=conditions, metrics=metrics, notes=notes)
+
+
+def _tools_of(device: str) -> dict[str, Any]:
+    """The compiler of a kind of device and the libraries it makes."""
+    tools = find_toolchain(device)
+    libraries = {operator.library: builder.library_file(operator, tools) for operator in operators(device)}
+    if tools.cuda:
+        words: dict[str, Any] = {"nvcc": tools.cuda.nvcc, "nvcc_version": tools.cuda.version}
+        words["cuda_architectures"] = ",".join(tools.cuda.architectures)
+    else:
+        words = {"compiler": tools.compiler, "compiler_version": tools.version, "ninja": tools.ninja}
+    words |= {f"{name}_library": str(library) for name, library in libraries.items()}
+    compiled = all(library.exists() for library in libraries.values())
+    return words | {"cuda_compiled" if tools.cuda else "compiled": compiled}
+
+
+def _cuda_status() -> dict[str, Any]:
+    """The same for CUDA. A machine without it is no fault, so what is missing is a condition, not a note."""
+    try:
+        words = _tools_of(CUDA)
+    except UnavailableError as error:
+        return {"cuda_kernel": f"none ({error})"}
+    return words | {"cuda_kernel": "reference" if choice() == "reference" else "native"}
 
 
 def check_run(tell: Callable[[str], None]) -> Run:

@@ -1,4 +1,4 @@
-"""Which kernel a process uses. Decided once, by `load`, outside any forward pass."""
+"""Which kernels a process uses. Decided once for each kind of device, by `load`, outside any forward pass."""
 
 from __future__ import annotations
 
@@ -12,23 +12,26 @@ import torch
 from segzoo import paths
 from segzoo.errors import UnavailableError, UsageError
 from segzoo.kernels.build import build
-from segzoo.kernels.sources import Operator, operators
+from segzoo.kernels.sources import CPU, CUDA, Operator, operators
 
 CHOICES = ("auto", "native", "reference")
 
 
 @dataclass
 class _State:
-    """What this process has loaded, by operator; `choice` is None until the first `load`."""
+    """What this process has loaded, by kind of device; no choice for a device before its first `load`.
 
-    choice: str | None = None
-    libraries: dict[str, str] = field(default_factory=dict)
-    variant: str | None = None
+    `libraries` has the file by the operator's name, `variants` what the libraries say they run as.
+    """
+
+    choices: dict[str, str] = field(default_factory=dict)
+    libraries: dict[str, dict[str, str]] = field(default_factory=dict)
+    variants: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
 _state = _State()
-_one_at_a_time = threading.Lock()
+_one_at_a_time = threading.RLock()
 
 
 def choice() -> str:
@@ -43,30 +46,49 @@ def choice() -> str:
     return word
 
 
-def load() -> str:
-    """Makes the kernels ready and returns `backend()`. The first call may compile; later ones do nothing.
+def load(device: str | torch.device = CPU) -> str:
+    """Makes the kernels of a device ready and returns `backend(device)`. The first call may compile.
 
     With SEGZOO_KERNELS=auto a machine that cannot compile gets the reference, a warning on stderr and a
     note; with native it gets an error; reference loads nothing. A loaded library stays for the life of the
     process.
+
+    Args:
+        device: "cpu", "cuda", "cuda:1", ...; others have no compiled kernels.
 
     Raises:
         UsageError: an unknown SEGZOO_KERNELS.
         UnavailableError: SEGZOO_KERNELS=native and no library.
     """
     with _one_at_a_time:
-        return _load()
+        return _load(_kind(device))
 
 
-def _load() -> str:
+def load_for(model: torch.nn.Module, device: str | torch.device) -> None:
+    """`load(device)` for a model that has our operators in it; nothing for any other.
+
+    Raises:
+        UsageError: an unknown SEGZOO_KERNELS.
+        UnavailableError: SEGZOO_KERNELS=native and no library.
+    """
+    if any(getattr(module, "needs_kernels", False) for module in model.modules()):
+        load(device)
+
+
+def _kind(device: str | torch.device) -> str:
+    return torch.device(device).type
+
+
+def _load(kind: str) -> str:
     wanted = choice()
-    missing = [operator for operator in operators() if operator.name not in _state.libraries]
-    if not missing or wanted in (_state.choice, "reference"):
-        return backend()
+    loaded = _state.libraries.setdefault(kind, {})
+    missing = [operator for operator in operators(kind) if operator.name not in loaded]
+    if not missing or wanted in (_state.choices.get(kind), "reference"):
+        return backend(kind)
     failures: dict[str, list[str]] = {}
     for operator in missing:
         try:
-            _load_library(operator)
+            load_library(operator)
         except UnavailableError as error:
             if wanted == "native":
                 raise
@@ -75,35 +97,56 @@ def _load() -> str:
         fallback = f"{' and '.join(titles)} run on the slow reference kernels"
         _state.notes.append(f"{fallback}: {why.splitlines()[0]}")
         print(f"segzoo: warning: {fallback}: {why}", file=sys.stderr, flush=True)
-    _state.choice = wanted
-    return backend()
+    _state.choices[kind] = wanted
+    return backend(kind)
 
 
-def _load_library(operator: Operator) -> None:
+def load_library(operator: Operator) -> str:
+    """Builds an operator's library unless this machine has it, loads it, and returns its file.
+
+    Loading registers the operator's kernels with PyTorch's dispatcher.
+
+    Raises:
+        UnavailableError: it cannot be compiled here, or does not load.
+    """
     library = build(operator, _state.notes)
     try:
         torch.ops.load_library(library)
     except OSError as error:
         raise UnavailableError(f"{library} does not load: {error}; `segzoo kernel clean` removes it") from error
-    variant = getattr(ctypes.CDLL(str(library)), f"segzoo_{operator.name}_variant")
+    _state.libraries.setdefault(operator.device, {})[operator.name] = str(library)
+    _state.variants[operator.device] = _variant(operator, str(library))
+    return str(library)
+
+
+def _variant(operator: Operator, library: str) -> str:
+    """What the kernels run as: a CPU variant such as "avx512", or the architecture of the CUDA device."""
+    if operator.device == CUDA:
+        major, minor = torch.cuda.get_device_capability() if torch.cuda.is_available() else (0, 0)
+        return f"sm_{major}{minor}" if major else "no device"
+    variant = getattr(ctypes.CDLL(library), f"segzoo_{operator.library}_variant")
     variant.restype = ctypes.c_char_p
-    _state.libraries[operator.name], _state.variant = str(library), variant().decode()
+    return variant().decode()
 
 
-def backend() -> str:
-    """ "native" when a compiled library is loaded for every operator, else "reference"."""
-    return "native" if len(_state.libraries) == len(operators()) else "reference"
+def backend(device: str | torch.device = CPU) -> str:
+    """ "native" when a compiled library is loaded for every operator of that device, else "reference"."""
+    kind = _kind(device)
+    wanted = {operator.name for operator in operators(kind)}
+    return "native" if wanted and wanted <= _state.libraries.get(kind, {}).keys() else "reference"
 
 
-def describe() -> str:
+def describe(device: str | torch.device = CPU) -> str:
     """The backend with the processor variant, for a Run's conditions: "native (avx512)" or "reference".
 
     Where only some operators could be compiled, it names them: "native (avx512) for neighborhood_attention alone".
     """
-    if not _state.libraries:
+    kind = _kind(device)
+    loaded = _state.libraries.get(kind)
+    if not loaded:
         return "reference"
-    some = "" if backend() == "native" else f" for {', '.join(_state.libraries)} alone"
-    return f"native ({_state.variant}){some}"
+    some = "" if backend(kind) == "native" else f" for {', '.join(loaded)} alone"
+    return f"native ({_state.variants[kind]}){some}"
 
 
 def notes() -> list[str]:

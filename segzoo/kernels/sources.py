@@ -6,12 +6,17 @@ import platform
 from dataclasses import dataclass, field
 
 _AVX2 = ("-mavx2", "-mfma")
+CUDA = "cuda"
+CPU = "cpu"
 _AVX512 = ("-mavx512f", "-mavx512vl", "-mavx512dq", "-mavx512bw", "-mfma", "-mprefer-vector-width=512")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Unit:
-    """One object file: a source in the operator's folder and the flags it needs beside the general ones."""
+    """One object file: a source in the operator's folder and the flags it needs beside the general ones.
+
+    A source that ends in .cu is for nvcc.
+    """
 
     source: str
     name: str
@@ -23,15 +28,25 @@ class Operator:
     """A shared library that registers an operator when it is loaded.
 
     Attributes:
-        name: the folder in csrc/ and the stem of the library's file.
+        name: the folder in csrc/.
         title: for messages.
         units: object files. Variants of one source for unlike processors are chosen between at run time,
             so that one library serves every node that shares a cache.
+        device: "cpu" or "cuda", the dispatch key that the library registers at.
+        defines: preprocessor words of every unit, such as "SEGZOO_HEAD_DIM=32", for a library that holds one
+            instantiation of many; the key follows them.
     """
 
     name: str
     title: str
     units: tuple[Unit, ...] = field(default_factory=tuple)
+    device: str = CPU
+    defines: tuple[str, ...] = ()
+
+    @property
+    def library(self) -> str:
+        """The stem of the library's file, and of the function that names its variant."""
+        return self.name if self.device == CPU else f"{self.name}_{self.device}"
 
 
 def _variant(name: str, *flags: str) -> Unit:
@@ -48,9 +63,14 @@ def deformable_attention() -> Operator:
     return Operator(name="deformable_attention", title="deformable attention", units=_units())
 
 
-def operators() -> tuple[Operator, ...]:
-    """All that is compiled."""
-    return neighborhood_attention(), deformable_attention()
+def operators(device: str = CPU) -> tuple[Operator, ...]:
+    """All that is compiled for a kind of device; nothing for one that has no compiled operators."""
+    return (neighborhood_attention(), deformable_attention()) if device == CPU else ()
+
+
+def cuda_operator(name: str, title: str, defines: tuple[str, ...] = ()) -> Operator:
+    """The CUDA library of csrc/<name>/*.cu."""
+    return Operator(name=name, title=title, units=(Unit(source="cuda.cu", name="cuda"),), device=CUDA, defines=defines)
 
 
 def _units() -> tuple[Unit, ...]:

@@ -9,32 +9,47 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from segzoo.errors import UnavailableError
-from segzoo.kernels.sources import Operator
+from segzoo.kernels import cuda_toolchain
+from segzoo.kernels.cuda_toolchain import CudaToolchain
+from segzoo.kernels.sources import CPU, CUDA, Operator
 
 # the least libtorch whose stable C interface the sources call: 2.10
 _STABLE_ABI = "0x020a000000000000"
-_FLAGS = ("-std=c++20", "-fPIC", "-fvisibility=hidden", "-Wall", f"-DTORCH_TARGET_VERSION={_STABLE_ABI}")
+_DEFINE_ABI = f"-DTORCH_TARGET_VERSION={_STABLE_ABI}"
+_FLAGS = ("-std=c++20", "-fPIC", "-fvisibility=hidden", "-Wall", _DEFINE_ABI)
 _MOST_JOBS = 4  # a compile takes about 300 MB; more jobs gain nothing with so few files
 
 
 @dataclass(frozen=True, kw_only=True)
 class Toolchain:
-    """Programs that compile, with the first line of the compiler's `--version`."""
+    """Programs that compile, with the first line of the compiler's `--version`; `cuda` for CUDA's operators alone."""
 
     compiler: str
     version: str
     ninja: str
+    cuda: CudaToolchain | None = None
+
+    @property
+    def title(self) -> str:
+        """For messages: which compiler, of which version, for what."""
+        return self.cuda.title if self.cuda else f"{self.compiler} ({self.version})"
 
 
-def find_toolchain() -> Toolchain:
-    """The compiler named by CXX, else c++, g++ or clang++, and ninja.
+def find_toolchain(device: str = CPU, architectures: Sequence[str] = ()) -> Toolchain:
+    """The compiler named by CXX, else c++, g++ or clang++, and ninja; for "cuda" nvcc beside them.
+
+    Args:
+        device: "cpu" or "cuda".
+        architectures: of CUDA, such as "80" and "90"; those of this machine's devices when empty.
 
     Raises:
-        UnavailableError: either is missing, or the compiler does not run.
+        UnavailableError: one is missing or does not run, or there is no CUDA device to compile for.
+        UsageError: an architecture that is none.
     """
     wanted = os.environ.get("CXX")
     candidates = [wanted] if wanted else ["g++", "c++", "clang++"]
@@ -46,7 +61,8 @@ def find_toolchain() -> Toolchain:
     ninja = shutil.which("ninja") or shutil.which("ninja", path=str(Path(sys.executable).parent))
     if ninja is None:
         raise UnavailableError("ninja is not installed; `pip install ninja`, or set SEGZOO_KERNELS=reference")
-    return Toolchain(compiler=compiler, version=_version(compiler), ninja=ninja)
+    cuda = cuda_toolchain.find_cuda(compiler, architectures) if device == CUDA else None
+    return Toolchain(compiler=compiler, version=_version(compiler), ninja=ninja, cuda=cuda)
 
 
 @functools.lru_cache
@@ -85,21 +101,48 @@ def compile_flags(torch_folder: Path) -> list[str]:
     return [*_FLAGS, "-isystem", str(torch_folder / "include")]
 
 
-def ninja_file(operator: Operator, toolchain: Toolchain, sources: Path, torch_folder: Path, target: str) -> str:
+def shaping_words(operator: Operator, tools: Toolchain) -> list[str]:
+    """All that shapes an operator's object code beside its sources: flags, compilers, platform, processor.
+
+    Torch's folder has no part in it, only its version, which the caller adds.
+    """
+    torch_folder = Path("torch")
+    words = [*operator.defines, *(f"{unit.name} {unit.source} {unit.flags}" for unit in operator.units)]
+    words += [tools.compiler, tools.version, platform.system(), platform.machine()]
+    if tools.cuda is None:
+        return [*words, *compile_flags(torch_folder), *link_flags(torch_folder), cpu_features()]
+    cuda = tools.cuda
+    flags = [*cuda_toolchain.compile_flags(cuda, torch_folder), *cuda_toolchain.link_flags(cuda, torch_folder)]
+    return [*words, _DEFINE_ABI, cuda.nvcc, cuda.version, *flags]
+
+
+def ninja_file(operator: Operator, tools: Toolchain, sources: Path, torch_folder: Path, target: str) -> str:
     """The text of build.ninja: one edge an object file, one for the link to `target`."""
-    compiler = _shell(toolchain.compiler)
-    lines = [
-        "rule compile",
-        f"  command = {compiler} {_shell(*compile_flags(torch_folder))} $flags -c $in -o $out",
-        "  description = compiling $in",
-        "rule link",
-        f"  command = {compiler} -o $out $in {_shell(*link_flags(torch_folder))}",
-    ]
+    defines = [f"-D{word}" for word in operator.defines]
+    lines = []
+    for rule, command in _commands(tools, torch_folder).items():
+        lines += [f"rule {rule}", f"  command = {command}", f"  description = {rule} $in"]
     for unit in operator.units:
         source = str(sources / unit.source).replace("$", "$$").replace(" ", "$ ").replace(":", "$:")
-        lines += [f"build {unit.name}.o: compile {source}", f"  flags = {_shell(*unit.flags)}"]
+        rule = "compile_cuda" if unit.source.endswith(".cu") else "compile"
+        lines += [f"build {unit.name}.o: {rule} {source}", f"  flags = {_shell(*defines, *unit.flags)}"]
     objects = " ".join(f"{unit.name}.o" for unit in operator.units)
     return "\n".join([*lines, f"build {target}: link {objects}", f"default {target}", ""])
+
+
+def _commands(tools: Toolchain, torch_folder: Path) -> dict[str, str]:
+    """The command line of each rule."""
+    compiler = _shell(tools.compiler)
+    commands = {"compile": f"{compiler} {_shell(*compile_flags(torch_folder))} $flags -c $in -o $out"}
+    if tools.cuda is None:
+        return commands | {"link": f"{compiler} -o $out $in {_shell(*link_flags(torch_folder))}"}
+    nvcc = _shell(tools.cuda.nvcc)
+    compile_words = _shell(_DEFINE_ABI, *cuda_toolchain.compile_flags(tools.cuda, torch_folder))
+    link_words = _shell(*cuda_toolchain.link_flags(tools.cuda, torch_folder))
+    return commands | {
+        "compile_cuda": f"{nvcc} {compile_words} $flags -c $in -o $out",
+        "link": f"{nvcc} -o $out $in {link_words}",
+    }
 
 
 def _shell(*words: str) -> str:

@@ -107,9 +107,9 @@ def build_segmentor(architecture: Architecture, num_classes: int, *, device: str
                 neck=neck,
                 auxiliary_head=None if auxiliary is None else _build("heads", auxiliary, channels, num_classes),
             )
-    if torch.device(device).type != "meta" and any(getattr(m, "needs_kernels", False) for m in model.modules()):
+    if torch.device(device).type != "meta":
         # Compiling here and never inside forward keeps it out of every trace and timing.
-        kernels.load()
+        kernels.load_for(model, device)
     return model
 
 

@@ -125,7 +125,7 @@ def measure_latency(
         call = _protocol_call(model, shape, protocol or Protocol(), device, dtype)
     else:
         call = _network_call(model, (batch_size, 3, *shape), device, dtype, channels_last)
-    kernels.load()
+    kernels.load(device)
     with _threads(threads), torch.inference_mode(), _plain_errors(shape, batch_size):
         peak = PeakMemory(device)
         first, warm_up, steady = _warm_up(call, device)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from segzoo import kernels
 from segzoo.device import device_name, pick_device
 from segzoo.profiling.latency import STEADY, WINDOW, Latency, Scope, measure_latency
@@ -62,7 +64,7 @@ def latency_run(
             "compile": compile,
             "channels_last": channels_last,
             "fuse": fuse,
-            **_circumstances(measured),
+            **_circumstances(measured, place),
         },
         expected=expected_latency(entry(name).published, measured.quantile_ms(0.5)),
         breakdown={"sample": [{"latency_ms": sample} for sample in measured.samples_ms]},
@@ -74,10 +76,10 @@ def latency_run(
     )
 
 
-def _circumstances(measured: Latency) -> dict[str, str | int]:
+def _circumstances(measured: Latency, place: torch.device) -> dict[str, str | int]:
     return {
         "threads": measured.threads,
-        "kernels": kernels.describe(),
+        "kernels": kernels.describe(place),
         "samples": len(measured.samples_ms),
         "warm_up_calls": measured.warm_up_calls,
         "warm_up": f"until medians of {WINDOW} calls agree within {STEADY:.0%}",

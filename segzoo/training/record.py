@@ -45,7 +45,7 @@ def training_run(
             "accumulate": plan.accumulate,
             "device": str(group.device),
             "threads": torch.get_num_threads(),
-            "kernels": kernels.describe(),
+            "kernels": kernels.describe(group.device),
         },
         notes=[*notes, *kernels.notes()],
         environment=environment(device_name(group.device)),

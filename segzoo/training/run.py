@@ -12,6 +12,7 @@ import msgspec
 import torch
 from torch import nn
 
+from segzoo import kernels
 from segzoo.errors import UsageError
 from segzoo.results import Run, Stopwatch, write_text_atomically
 from segzoo.training import checkpoints
@@ -148,6 +149,7 @@ def checkpoint_to_resume(plan: Plan, resume: str) -> tuple[dict[str, Any] | None
 
 def placed(model: nn.Module, recipe: Recipe, options: Options, group: Group) -> nn.Module:
     """The model on its device, with what the recipe and the options ask of its modules."""
+    kernels.load_for(model, group.device)
     model = model.to(group.device)
     if options.channels_last:
         model = model.to(memory_format=torch.channels_last)
