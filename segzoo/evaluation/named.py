@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from segzoo.data import Dataset, open_dataset
+from segzoo.device import pick_device
 from segzoo.errors import UsageError
 from segzoo.evaluation.loop import Progress, evaluate
 from segzoo.evaluation.published import expected_miou
@@ -62,6 +63,7 @@ def evaluate_name(
 
     Raises:
         UsageError: unknown names, a model without weights, or numbers of classes that differ.
+        UnavailableError: a device that this machine does not have.
         DatasetError: data that are missing or faulty.
         IntegrityError, NetworkError: weights that cannot be had or do not fit.
     """
@@ -69,7 +71,8 @@ def evaluate_name(
     own = get_protocol(name)
     base = get_protocol(protocol) if protocol else own
     used = base.aug_test() if aug_test else base
-    # Data first: they are checked in a moment, weights may be a long download.
+    pick_device(device)
+    # Device and data first: they are checked in a moment, weights may be a long download.
     data = open_dataset(dataset or model_entry.dataset, root=data_root, split=split)
     if checkpoint is None and data.num_classes != model_entry.num_classes:
         raise UsageError(
