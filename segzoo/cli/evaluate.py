@@ -37,7 +37,7 @@ AugTest = Annotated[
 Check = Annotated[bool, typer.Option("--check", help="Exit with 7 if the mIoU is not the published one.")]
 DatasetOption = Annotated[
     str | None,
-    typer.Option("--dataset", help="Another data set by name, or a folder with images/, labels/ and classes.txt."),
+    typer.Option("--dataset", help="Another data set by name, or a folder or archive of your own (docs/datasets.md)."),
 ]
 Split = Annotated[str, typer.Option("--split", help="Part of the data set.")]
 ProtocolOption = Annotated[str | None, typer.Option("--protocol", help="Another test protocol than the model's.")]

@@ -59,7 +59,8 @@ Workers = Annotated[
     int, typer.Option("--workers", "-j", min=0, help="Processes that read images; 0 reads in this one.")
 ]
 DataRoot = Annotated[
-    Path | None, typer.Option("--data-root", help="Folder of the data set (default: below SEGZOO_DATA).")
+    Path | None,
+    typer.Option("--data-root", help="Folder or archive (.zip, .tar) of the data set (default: below SEGZOO_DATA)."),
 ]
 Checkpoint = Annotated[
     Path | None, typer.Option("--checkpoint", help="Weights file to use in place of the published one.")

@@ -6,14 +6,14 @@ The rules are those by which openseg's script for ADE20K makes the `dt_offset` f
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from segzoo.errors import DatasetError, UnavailableError
+from segzoo.data.mat import decode_mat
+from segzoo.errors import DatasetError
 
 FARTHEST = 250
 SMALLEST_CLASS = 100
@@ -55,25 +55,20 @@ def boundary(label: NDArray[Any], *, ignore: int) -> Boundary:
     return Boundary(np.minimum(distance, FARTHEST).astype(np.uint8), 2 * stored - 180)
 
 
-def read_boundary(path: Path) -> Boundary:
-    """Distances and directions from a published `dt_offset` file, which is read with scipy.
+def decode_boundary(data: bytes, where: str) -> Boundary:
+    """Distances and directions in the bytes of a published `dt_offset` file. `where`: the file, for messages.
 
     Raises:
-        UnavailableError: scipy is not installed.
-        DatasetError: the file cannot be read, or is none of these.
+        DatasetError: it is none of these.
     """
+    stored = decode_mat(data, where)
     try:
-        from scipy.io import loadmat
-    except ImportError as error:
-        raise UnavailableError(f"{path} is read with scipy: pip install scipy, or move the file away") from error
-    try:
-        stored = loadmat(path)
-        depth, half_degrees = stored["depth"], stored["dir_deg"]
+        depth, half_degrees = np.asarray(stored["depth"]), np.asarray(stored["dir_deg"])
         step = int(np.squeeze(stored["deg_reduce"]))
-    except (OSError, KeyError, ValueError, TypeError, NotImplementedError) as error:
-        raise DatasetError(f"{path} is no dt_offset file: {error!r}") from error
+    except (KeyError, ValueError, TypeError) as error:
+        raise DatasetError(f"{where} is no dt_offset file: {error!r}") from error
     if depth.ndim != 2 or depth.shape != half_degrees.shape:
-        raise DatasetError(f"{path}: depth {depth.shape} and dir_deg {half_degrees.shape} are not one map each")
+        raise DatasetError(f"{where}: depth {depth.shape} and dir_deg {half_degrees.shape} are not one map each")
     return Boundary(depth.astype(np.uint8), (step * half_degrees.astype(np.int16) - 180).astype(np.int16))
 
 

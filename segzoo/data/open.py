@@ -1,28 +1,30 @@
-"""Finds a data set by its name in the manifest or by its folder."""
+"""Finds a data set by its name in the manifest, by its folder or by its archive."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from segzoo import paths
+from segzoo.data.archive import is_archive, open_archive
 from segzoo.data.dataset import Dataset
+from segzoo.data.files import Files, FolderFiles
 from segzoo.data.folders import FoldersDataset
+from segzoo.data.own_folder import own_entry
 from segzoo.data.scenes import SPLITS, ScenesDataset
 from segzoo.errors import DatasetError, UsageError, suggestion
 from segzoo.zoo import schema
 from segzoo.zoo.manifest import load_manifest
-
-_CLASSES_FILE = "classes.txt"
 
 
 def open_dataset(name_or_path: str | Path, *, root: str | Path | None = None, split: str = "val") -> Dataset:
     """A split of a data set.
 
     Args:
-        name_or_path: a name of the manifest, or a folder with images/, labels/ and classes.txt (a class
-            name a line; label value i is class i, 255 is ignored). Such a folder may have its splits
-            as images/val, labels/val and so on.
-        root: the folder of a data set of the manifest, or the one above it; below SEGZOO_DATA where None.
+        name_or_path: a name of the manifest; or a folder or archive (.zip, .tar, .tar.gz) of one's own with
+            images/, labels/ and classes.txt, see docs/datasets.md. Such a folder may have its splits as
+            images/val, labels/val and so on.
+        root: the folder or archive of a data set of the manifest, or the folder above it; below SEGZOO_DATA
+            where None.
         split: "train", "val", ...
 
     Raises:
@@ -31,7 +33,7 @@ def open_dataset(name_or_path: str | Path, *, root: str | Path | None = None, sp
     """
     datasets = load_manifest().datasets
     if str(name_or_path) not in datasets:
-        return _plain_folder(name_or_path, split, list(datasets))
+        return _own(name_or_path, split, list(datasets))
     name = str(name_or_path)
     entry = datasets[name]
     known = list(SPLITS) if entry.layout == "scenes" else list(entry.splits)
@@ -39,51 +41,63 @@ def open_dataset(name_or_path: str | Path, *, root: str | Path | None = None, sp
         raise UsageError(f"{name} has the splits {', '.join(known)}, not {split!r}{suggestion(split, known)}")
     if entry.layout == "scenes":
         return ScenesDataset(split)
-    return FoldersDataset(name, split, _find(name, entry, split, root), entry)
+    return FoldersDataset(name, split, find_files(name, entry, entry.splits[split].images, root), entry)
 
 
-def _find(name: str, entry: schema.Dataset, split: str, root: str | Path | None) -> Path:
-    """The first candidate that has the split's images."""
+def open_files(path: Path) -> Files:
+    """The files of a folder or an archive.
+
+    Raises:
+        DatasetError: there is neither, or the archive cannot be read.
+    """
+    if path.is_dir():
+        return FolderFiles(path)
+    if is_archive(path):
+        return open_archive(path)
+    raise DatasetError(f"there is no folder or archive {path}")
+
+
+def roots_with(files: Files, folder: str, below: str) -> list[str]:
+    """Where the files have `folder`: themselves, in `below`, or (in an archive) in any other folder."""
+    inside = [root for root in ("", below) if files.has_folder(f"{root}/{folder}" if root else folder)]
+    return [*inside, *(files.roots_with(folder) if hasattr(files, "roots_with") and not inside else [])]
+
+
+def find_files(name: str, entry: schema.Dataset, images: str, root: str | Path | None) -> Files:
+    """The files of a data set, with its folder as their root: the first place that has the folder `images`.
+
+    Raises:
+        DatasetError: it is not there; the message says how to get it, or what is there instead.
+    """
     below = entry.root or name
-    candidates = [Path(root), Path(root, below)] if root is not None else [paths.data_folder() / below]
-    images = entry.splits[split].images
-    for candidate in candidates:
-        if (candidate / images).is_dir():
-            return candidate
-    fetch = f"get it from {entry.source}" if entry.source else "get it from its authors"
-    place = candidates[-1]
+    place = paths.data_folder() / below if root is None else Path(root)
+    if place.exists():
+        files = open_files(place)
+        for found in roots_with(files, images, below):
+            return files.inside(found)
+        if root is not None:
+            raise DatasetError(f"the data set {name} is not in {place}: it has no folder {images} nor {below}/{images}")
     how = "" if root is not None else " (or say where it is by --data-root or SEGZOO_DATA)"
+    fetch = f"get it from {entry.source}" if entry.source else "get it from its authors"
     raise DatasetError(
         f"the data set {name} is not here: there is no folder {place / images}; {fetch}, into {place}{how}"
     )
 
 
-def _plain_folder(path: str | Path, split: str, known: list[str]) -> Dataset:
-    folder = Path(path)
-    if not folder.is_dir():
+def _own(path: str | Path, split: str, known: list[str]) -> Dataset:
+    """A folder or archive of one's own."""
+    place = Path(path)
+    if not place.exists():
         near = suggestion(str(path), known)
-        raise UsageError(f"unknown data set {str(path)!r}: neither one of {', '.join(known)} nor a folder{near}")
-    classes = _classes(folder / _CLASSES_FILE)
-    below = f"/{split}" if (folder / "images" / split).is_dir() else ""
-    entry = schema.Dataset(
-        classes=classes,
-        splits={split: schema.Split(images=f"images{below}", labels=f"labels{below}")},
-        image_suffixes=(".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"),
-    )
-    return FoldersDataset(folder.resolve().name, split, folder, entry)
-
-
-def _classes(file: Path) -> list[str]:
-    """The lines of classes.txt that are not empty."""
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DatasetError(
-            f"cannot read {file} ({reason}); a folder that is used as a data set needs images/, labels/ and "
-            f"{_CLASSES_FILE} with a class name a line"
-        ) from error
-    names = [line.strip() for line in lines if line.strip()]
-    if not names:
-        raise DatasetError(f"{file} is empty; write a class name a line, the first for label value 0")
-    return names
+        raise UsageError(
+            f"unknown data set {str(path)!r}: neither one of {', '.join(known)} nor a folder or archive{near}"
+        )
+    files = open_files(place)
+    if is_archive(place) and not files.has_folder("images"):
+        files = next((files.inside(found) for found in roots_with(files, "images", "")), files)
+    entry = own_entry(files, split)
+    if split not in entry.splits:
+        raise UsageError(
+            f"{files.place} has the splits {', '.join(entry.splits)}, not {split!r}{suggestion(split, entry.splits)}"
+        )
+    return FoldersDataset(place.resolve().name.partition(".")[0], split, files, entry)

@@ -20,6 +20,7 @@ _JPEG_END = b"\xff\xd9"
 _START_OF_SCAN = 0xDA
 _PNG = b"\x89PNG\r\n\x1a\n"
 _LABEL_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L", "I;16N")
+_COLOUR_MODES = ("RGB", "RGBA", "P")
 
 
 def read_image(path: str | Path) -> NDArray[np.uint8]:
@@ -32,8 +33,16 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
     Raises:
         DatasetError: no such file, not an image, or a truncated or corrupt one.
     """
-    path = Path(path)
-    data = _read_bytes(path)
+    return decode_image(_read_bytes(Path(path)), str(path))
+
+
+def decode_image(data: bytes, path: str) -> NDArray[np.uint8]:
+    """The picture in the bytes of a file; see `read_image`. `path`: the file, for messages.
+
+    Raises:
+        DatasetError: not an image, or a truncated or corrupt one.
+    """
+    _check_not_empty(data, path)
     if fault := _fault(data):
         raise DatasetError(f"the image {path} is {fault}; get the file anew")
     try:
@@ -53,8 +62,38 @@ def read_label(path: str | Path) -> NDArray[Any]:
     Raises:
         DatasetError: no such file, truncated, corrupt, lossy, or with more than one channel.
     """
-    path = Path(path)
-    data = _read_bytes(path)
+    return decode_label(_read_bytes(Path(path)), str(path))
+
+
+def decode_label(data: bytes, path: str) -> NDArray[Any]:
+    """The values of a label in the bytes of its file; see `read_label`. `path`: the file, for messages.
+
+    Raises:
+        DatasetError: truncated, corrupt, lossy, or with more than one channel.
+    """
+    mode, values = _decoded(data, path, _LABEL_MODES)
+    if values is None:
+        raise DatasetError(f"the label {path} has mode {mode}, not one channel of indices; convert it to a grey PNG")
+    return values.astype(np.uint8) if mode == "1" else values.astype(values.dtype.newbyteorder("="), copy=False)
+
+
+def decode_colours(data: bytes, path: str) -> NDArray[np.uint8]:
+    """The colours RGB [H, W, 3] of a label that shows classes in colours; a palette's indices become its colours.
+
+    Raises:
+        DatasetError: truncated, corrupt, lossy, or without colours of 8 bits.
+    """
+    mode, values = _decoded(data, path, _COLOUR_MODES, convert="RGB")
+    if values is None:
+        raise DatasetError(f"the label {path} has mode {mode}, not colours; store it as an RGB or palette PNG")
+    return values
+
+
+def _decoded(
+    data: bytes, path: str, modes: tuple[str, ...], convert: str | None = None
+) -> tuple[str, NDArray[Any] | None]:
+    """(Pillow's mode, the values where it is one of `modes`) of a label."""
+    _check_not_empty(data, path)
     if data.startswith(_JPEG):
         raise DatasetError(f"the label {path} is a JPEG, whose values are not exact; store labels as PNG")
     if fault := _fault(data):
@@ -62,24 +101,25 @@ def read_label(path: str | Path) -> NDArray[Any]:
     try:
         with Image.open(io.BytesIO(data)) as image:
             mode = image.mode
-            values = np.array(image) if mode in _LABEL_MODES else None
+            if mode not in modes:
+                return mode, None
+            return mode, np.array(image.convert(convert) if convert else image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DatasetError(f"the label {path} cannot be decoded: {error}") from error
-    if values is None:
-        raise DatasetError(f"the label {path} has mode {mode}, not one channel of indices; convert it to a grey PNG")
-    return values.astype(np.uint8) if mode == "1" else values.astype(values.dtype.newbyteorder("="), copy=False)
+
+
+def _check_not_empty(data: bytes, path: str) -> None:
+    if not data:
+        raise DatasetError(f"{path} is empty (0 bytes); get the file anew")
 
 
 def _read_bytes(path: Path) -> bytes:
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except FileNotFoundError:
         raise DatasetError(f"there is no file {path}") from None
     except OSError as error:
         raise DatasetError(f"cannot read {path}: {error.strerror}") from error
-    if not data:
-        raise DatasetError(f"{path} is empty (0 bytes); get the file anew")
-    return data
 
 
 def _fault(data: bytes) -> str | None:

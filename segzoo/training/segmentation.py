@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from segzoo.data import Dataset, ignore_value, read_pair
-from segzoo.data.boundary import boundary, read_boundary
+from segzoo.data.boundary import boundary
 from segzoo.data.folders import FoldersDataset
 from segzoo.data.transforms import Augmentation, augmented
 from segzoo.errors import DatasetError
@@ -55,10 +55,13 @@ class Crops:
         if not self.boundaries:
             sample = augmented(pair.image, pair.label, self.rule, draws)
             return Item(pair.name, sample.image, sample.label)
-        file = self.dataset.boundary_file(index) if isinstance(self.dataset, FoldersDataset) else None
-        maps = read_boundary(file) if file else boundary(pair.label, ignore=ignore_value(self.rule.num_classes))
+        maps = self.dataset.stored_boundary(index) if isinstance(self.dataset, FoldersDataset) else None
+        if maps is None:
+            maps = boundary(pair.label, ignore=ignore_value(self.rule.num_classes))
         if maps.distance.shape != pair.label.shape:
-            raise DatasetError(f"{file} has {maps.distance.shape} pixels, the label of {pair.name} {pair.label.shape}")
+            raise DatasetError(
+                f"the dt_offset file of {pair.name} has {maps.distance.shape} pixels, its label {pair.label.shape}"
+            )
         sample = augmented(pair.image, pair.label, self.rule, draws, maps)
         return Item(pair.name, sample.image, np.dstack([sample.label, *sample.maps]).astype(np.int32))
 

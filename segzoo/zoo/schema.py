@@ -49,6 +49,9 @@ class Dataset(Entry, frozen=True, kw_only=True, forbid_unknown_fields=True):
         root: folder below the data folder (or --data-root itself, when that holds the split's folders).
         image_suffixes: file endings that count as images.
         label_suffix: what follows the image's stem in the label's file name.
+        other_suffixes: endings of files among the labels that are none.
+        label_coding: labels are indices (grey or palette), or pictures of the palette's "colours".
+        ignore_colours: colours that take no part, where labels are colours.
         palette: one RGB colour a class.
     """
 
@@ -57,6 +60,9 @@ class Dataset(Entry, frozen=True, kw_only=True, forbid_unknown_fields=True):
     splits: dict[str, Split] = {}
     image_suffixes: tuple[str, ...] = (".jpg", ".jpeg", ".png")
     label_suffix: str = ".png"
+    other_suffixes: tuple[str, ...] = ()
+    label_coding: Literal["indices", "colours"] = "indices"
+    ignore_colours: list[tuple[int, int, int]] = []
     labels: LabelPolicy = LabelPolicy()
     classes: list[str]
     palette: list[tuple[int, int, int]] | None = None

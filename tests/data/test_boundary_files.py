@@ -7,27 +7,33 @@ import numpy as np
 import pytest
 
 from segzoo.data import open_dataset
-from segzoo.data.boundary import read_boundary
+from segzoo.data.boundary import decode_boundary
 from segzoo.data.transforms import Augmentation
 from segzoo.errors import DatasetError
 from segzoo.training.segmentation import Crops
 
-scipy_io = pytest.importorskip("scipy.io", reason="dt_offset files are read with scipy")
+scipy_io = pytest.importorskip("scipy.io", reason="scipy writes the dt_offset files of these tests")
 
 
 def test_a_stored_map_is_decoded(tmp_path):
     depth = np.array([[0, 7], [250, 1]], np.uint8)
     half = np.array([[0, 90], [180, 45]], np.uint8)
     scipy_io.savemat(tmp_path / "a.mat", {"depth": depth, "dir_deg": half, "deg_reduce": 2})
-    maps = read_boundary(tmp_path / "a.mat")
+    maps = decode_boundary((tmp_path / "a.mat").read_bytes(), "a.mat")
     assert maps.distance.tolist() == depth.tolist()
     assert maps.angle.tolist() == [[-180, 0], [180, -90]]
 
 
 def test_another_file_is_refused(tmp_path):
     (tmp_path / "a.mat").write_bytes(b"not a MAT file, but long enough to look at" * 10)
-    with pytest.raises(DatasetError, match="no dt_offset file"):
-        read_boundary(tmp_path / "a.mat")
+    with pytest.raises(DatasetError, match=r"a\.mat is no MAT file"):
+        decode_boundary((tmp_path / "a.mat").read_bytes(), "a.mat")
+
+
+def test_a_mat_file_without_the_maps_is_refused(tmp_path):
+    scipy_io.savemat(tmp_path / "a.mat", {"depth": np.zeros((2, 2), np.uint8)})
+    with pytest.raises(DatasetError, match=r"a\.mat is no dt_offset file: KeyError\('dir_deg'\)"):
+        decode_boundary((tmp_path / "a.mat").read_bytes(), "a.mat")
 
 
 def test_training_takes_the_stored_map_of_a_label_and_computes_it_for_one_without(tmp_path):
