@@ -70,11 +70,10 @@ class Network:
             logits = self._logits(batch)
             if not mosaics:
                 classes, height, width = logits.shape[1:]
-                shape = len(rows) * height, classes, len(columns) * width
+                shape = classes, len(rows) * height, len(columns) * width
                 mosaics = [torch.empty(shape, device=logits.device) for _ in versions]
             for (v, i, j), window_logits in zip(chosen, logits, strict=True):
-                mosaic = mosaics[v][i * height : (i + 1) * height, :, j * width : (j + 1) * width]
-                mosaic.copy_(window_logits.permute(1, 0, 2))
+                mosaics[v][:, i * height : (i + 1) * height, j * width : (j + 1) * width] = window_logits
         return [
             LogitMap(
                 values=values,

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from segzoo.data.read import read_image
 from segzoo.errors import SegzooError
 from segzoo.inference.network import Network
 from segzoo.inference.preprocess import Image, check_image
-from segzoo.inference.tail import LogitMap, label_map
+from segzoo.inference.tail import label_map
 from segzoo.protocol import Protocol
-
-# Logits of several views that are kept at once, so that their probabilities meet tile by tile.
-_GROUP_BYTES = 512 * 2**20
 
 
 def predict(
@@ -61,18 +57,11 @@ def predict_with(network: Network, image: str | Path | Image, protocol: Protocol
             raise type(error)(f"{image}: {error}") from error
     image = check_image(image)
     with torch.inference_mode():
-        views = network.views(image, protocol)
-        labels = label_map(_grouped(views, _GROUP_BYTES), views=protocol.views).numpy()
-    return labels if labels.dtype == "uint8" else labels.astype("uint16")
+        labels, _ = label_map(network.views(image, protocol), count=protocol.views)
+    return _as_indices(labels)
 
 
-def _grouped(maps: Iterable[LogitMap], limit_bytes: int) -> Iterator[list[LogitMap]]:
-    """The maps in groups of at most `limit_bytes`, or of one map that is larger."""
-    group: list[LogitMap] = []
-    for view in maps:
-        if group and sum(item.bytes for item in group) + view.bytes > limit_bytes:
-            yield group
-            group = []
-        group.append(view)
-    if group:
-        yield group
+def _as_indices(labels: Tensor) -> NDArray[Any]:
+    """Labels as an unsigned array."""
+    indices = labels.numpy()
+    return indices if indices.dtype == "uint8" else indices.astype("uint16")

@@ -1,4 +1,4 @@
-"""One side of the way from logits to the image: upsampling, window averaging and the second resize as one matrix.
+"""One side of the way from logits to the image: upsampling, window averaging and the second resize in one step.
 
 The published chain upsamples the logits to the network's input size, averages overlapping windows there, and
 resizes the result to the image's size. All three are linear and act on rows and columns independently, so that
@@ -10,16 +10,14 @@ between the smallest and the largest of the logits it is made of.
 from __future__ import annotations
 
 import functools
-import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from segzoo.inference.windows import Window
+from segzoo.kernels import Taps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,45 +42,17 @@ class Side:
         return self.windows[-1].stop
 
 
-@dataclass(frozen=True)
-class Run:
-    """Consecutive logits and their share in a block's pixels.
-
-    Attributes:
-        start: index of the first, along the logit side (windows after one another).
-        stop: index after the last.
-        weights: float32 [pixels of the block, stop - start].
-    """
-
-    start: int
-    stop: int
-    weights: Tensor
-
-
-@dataclass(frozen=True)
-class Block:
-    """A few consecutive pixels of the image and the logits they are made of.
-
-    Attributes:
-        start: first pixel of the image.
-        stop: pixel after the last.
-        runs: one for the whole image, one for each window that covers the pixels with sliding windows.
-        weights: float32 [stop - start, S], the runs' weights side by side.
-    """
-
-    start: int
-    stop: int
-    runs: tuple[Run, ...]
-    weights: Tensor
-
-
 @functools.lru_cache(maxsize=256)
-def blocks(side: Side, length: int, device: torch.device) -> tuple[Block, ...]:
-    """The whole side in blocks of `length` pixels, the last one shorter, with tensors on `device`.
+def side_taps(side: Side, device: torch.device) -> Taps:
+    """The logits that every pixel of a side is made of, for segzoo.kernels.segmentation_tail.
 
     Kept for the sides seen last: the images of a data set share a few sizes.
     """
-    return tuple(_block(side, start, min(start + length, side.image), device) for start in range(0, side.image, length))
+    sources, weights = _merged(*_composed(side))
+    return Taps(
+        sources=torch.from_numpy(sources.astype(np.int32)).to(device),
+        weights=torch.from_numpy(weights.astype(np.float32)).to(device),
+    )
 
 
 @functools.lru_cache(maxsize=64)
@@ -100,47 +70,47 @@ def bilinear_taps(size_in: int, size_out: int) -> tuple[NDArray[np.int64], NDArr
     return left, right, np.clip(position - left.astype(np.float32), np.float32(0), np.float32(1))
 
 
-def _bilinear_rows(size_in: int, size_out: int, start: int, stop: int) -> tuple[int, NDArray[np.float64]]:
-    """Rows start..stop of the matrix [size_out, size_in], cut to the columns in use, and the first of these."""
-    lefts, rights, weights = bilinear_taps(size_in, size_out)
-    left, right, weight = lefts[start:stop], rights[start:stop], weights[start:stop]
-    first = int(left.min())
-    matrix = np.zeros((stop - start, int(right.max()) + 1 - first))
-    pixels = np.arange(stop - start)
-    matrix[pixels, left - first] += np.float32(1) - weight
-    matrix[pixels, right - first] += weight
-    return first, matrix
-
-
-def _block(side: Side, start: int, stop: int, device: torch.device) -> Block:
-    begin, end = (side.image - stop, side.image - start) if side.mirrored else (start, stop)
-    first, second_resize = _bilinear_rows(side.network, side.image, begin, end)
-    covered = _windows_over(side.windows, first, first + second_resize.shape[1])
-    columns, weights = [], []
-    for number, window in enumerate(side.windows):
-        low, high = max(first, window.start), min(first + second_resize.shape[1], window.stop)
-        if low >= high:
-            continue
-        averaged = second_resize[:, low - first : high - first] / covered[low - first : high - first]
-        source, upsampling = _bilinear_rows(side.logits, window.padded, low - window.start, high - window.start)
-        columns.append(number * side.logits + source + np.arange(upsampling.shape[1]))
-        weights.append(averaged @ upsampling)
-    matrix = np.concatenate(weights, axis=1)
+def _composed(side: Side) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Sources and weights [image, entries], with repetitions and with entries of weight 0."""
+    pixels, shares = _pairs(side.network, side.image)
     if side.mirrored:
-        matrix = matrix[::-1]
-    used = matrix.any(axis=0)
-    used_weights = torch.from_numpy(matrix[:, used].astype(np.float32)).to(device)
-    return Block(start, stop, tuple(_runs(np.concatenate(columns)[used], used_weights)), used_weights)
+        pixels, shares = pixels[::-1], shares[::-1]
+    covered = np.zeros(side.network)
+    for window in side.windows:
+        covered[window.start : window.stop] += 1
+    shares = shares / covered[pixels]
+    sources, weights = [], []
+    for number, window in enumerate(side.windows):
+        inside = (window.start <= pixels) & (pixels < window.stop)
+        if not inside.any():
+            continue
+        logits, parts = _pairs(side.logits, window.padded)
+        places = np.where(inside, pixels - window.start, 0)
+        sources.append(number * side.logits + logits[places].reshape(side.image, 4))
+        weights.append((parts[places] * (shares * inside)[:, :, None]).reshape(side.image, 4))
+    return np.concatenate(sources, axis=1), np.concatenate(weights, axis=1)
 
 
-def _runs(sources: NDArray[np.int64], weights: Tensor) -> Iterator[Run]:
-    """Splits ascending source indices where one is left out."""
-    breaks = np.flatnonzero(np.diff(sources) != 1) + 1
-    for first, last in itertools.pairwise([0, *breaks.tolist(), len(sources)]):
-        yield Run(int(sources[first]), int(sources[last - 1]) + 1, weights[:, first:last])
+def _pairs(size_in: int, size_out: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Left and right source [size_out, 2] and their weights."""
+    left, right, weight = bilinear_taps(size_in, size_out)
+    return np.stack([left, right], 1), np.stack([np.float32(1) - weight, weight], 1).astype(np.float64)
 
 
-def _windows_over(windows: tuple[Window, ...], first: int, last: int) -> NDArray[np.float64]:
-    """How many windows cover each pixel of the network's input from `first` to `last`."""
-    pixels = np.arange(first, last)
-    return np.sum([(window.start <= pixels) & (pixels < window.stop) for window in windows], axis=0, dtype=np.float64)
+def _merged(sources: NDArray[np.int64], weights: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The same sums with every source once in a row, ascending, and rows of equal length.
+
+    A row that is shorter than the longest repeats its first source with weight 0.
+    """
+    last = np.where(weights > 0, sources, np.iinfo(np.int64).max)
+    order = np.argsort(last, axis=1, kind="stable")
+    sources, weights = np.take_along_axis(last, order, 1), np.take_along_axis(weights, order, 1)
+    used = weights > 0
+    places = np.zeros(sources.shape, np.int64)
+    places[:, 1:] = np.cumsum((sources[:, 1:] != sources[:, :-1]) & used[:, 1:], axis=1)
+    rows = np.broadcast_to(np.arange(len(sources))[:, None], sources.shape)[used]
+    shape = len(sources), int(places[used].max()) + 1
+    merged, total = np.repeat(sources[:, :1], shape[1], axis=1), np.zeros(shape)
+    merged[rows, places[used]] = sources[used]
+    np.add.at(total, (rows, places[used]), weights[used])
+    return merged, total

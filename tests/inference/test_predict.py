@@ -89,23 +89,14 @@ def test_batches_of_windows_do_not_change_labels(name, batch_size):
 def test_views_that_do_not_fit_together_give_the_same_labels(name, monkeypatch):
     image, protocol = picture(75, 110), PROTOCOLS[name]
     together = predict(NETWORK, image, protocol)
-    monkeypatch.setattr("segzoo.inference.prediction._GROUP_BYTES", 1)
+    monkeypatch.setattr("segzoo.inference.tail._GROUP_BYTES", 1)
     np.testing.assert_array_equal(predict(NETWORK, image, protocol), together)
-
-
-def test_tiles_of_any_size_give_the_same_labels(monkeypatch):
-    image, protocol = picture(75, 110), PROTOCOLS["multi-scale and flip"]
-    one = predict(NETWORK, image, protocol)
-    monkeypatch.setattr("segzoo.inference.tail._CPU_TILE_VALUES", 10**9)
-    monkeypatch.setattr("segzoo.inference.tail._CPU_TILE_COLUMNS", 1000)
-    differing = predict(NETWORK, image, protocol) != one
-    assert differing.sum() <= 1
 
 
 @pytest.mark.parametrize("name", ["whole", "multi-scale and flip"])
 @pytest.mark.parametrize("group_bytes", [1, 10**9])
 def test_threads_share_the_tiles_and_change_nothing(name, group_bytes, monkeypatch):
-    monkeypatch.setattr("segzoo.inference.prediction._GROUP_BYTES", group_bytes)
+    monkeypatch.setattr("segzoo.inference.tail._GROUP_BYTES", group_bytes)
     image, protocol, before = picture(75, 110), PROTOCOLS[name], torch.get_num_threads()
     try:
         found = []
@@ -118,21 +109,6 @@ def test_threads_share_the_tiles_and_change_nothing(name, group_bytes, monkeypat
     differing = found[0] != found[1]
     # Convolutions in several threads may round differently.
     assert differing.sum() <= 1
-
-
-def test_an_error_in_a_thread_is_not_lost(monkeypatch):
-    def fail(*words):
-        raise ArithmeticError("in the tail")
-
-    monkeypatch.setattr("segzoo.inference.tail._Tiles.first_best", fail)
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(2)
-        with pytest.raises(ArithmeticError, match="in the tail"):
-            predict(NETWORK, picture(75, 110), Protocol(scale=None))
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)
 
 
 def test_the_lowest_class_wins_a_tie():

@@ -5,22 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from tap_matrix import matrix_of
 from torch.nn import functional as F
 
-from segzoo.inference.resampling import Side, bilinear_taps, blocks
+from segzoo.inference.resampling import Side, bilinear_taps, side_taps
 from segzoo.inference.windows import Window, window_grid, windows
 from segzoo.protocol import Protocol
 
 CPU = torch.device("cpu")
-
-
-def matrix(side: Side, length: int = 7) -> np.ndarray:
-    """The side's whole matrix [image, all logits], put together from its blocks."""
-    full = np.zeros((side.image, side.logits * len(side.windows)))
-    for block in blocks(side, length, CPU):
-        for run in block.runs:
-            full[block.start : block.stop, run.start : run.stop] = run.weights.numpy()
-    return full
 
 
 def interpolated(values: np.ndarray, size: int) -> np.ndarray:
@@ -68,7 +60,9 @@ def test_a_whole_image_is_resized_twice(logits, network, image, mirrored):
     side = Side(image=image, windows=windows(network, network, network), logits=logits, mirrored=mirrored)
     values = np.random.default_rng(2).normal(size=(logits, 3))
     wanted = interpolated(interpolated(values, network), image)
-    np.testing.assert_allclose(matrix(side) @ values, wanted[::-1] if mirrored else wanted, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(
+        matrix_of(side).numpy() @ values, wanted[::-1] if mirrored else wanted, rtol=0, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("pad", [False, True])
@@ -84,17 +78,19 @@ def test_windows_are_upsampled_averaged_and_resized(network, image, pad):
         total[window.start : window.stop] += upsampled[: window.stop - window.start]
         covered[window.start : window.stop] += 1
     wanted = interpolated(total / covered, image)
-    np.testing.assert_allclose(matrix(side) @ values, wanted, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(matrix_of(side).numpy() @ values, wanted, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("length", [1, 3, 8, 100])
-def test_blocks_of_any_length_give_the_same_matrix(length):
-    side = Side(image=45, windows=windows(60, 30, 13), logits=8, mirrored=True)
-    np.testing.assert_allclose(matrix(side, length), matrix(side, 7), rtol=0, atol=1e-7)
-    assert [block.start for block in blocks(side, length, CPU)] == list(range(0, 45, length))
+def test_taps_are_in_order_and_stand_once_in_a_row():
+    taps = side_taps(Side(image=45, windows=windows(60, 30, 13), logits=8, mirrored=True), CPU)
+    for sources, weights in zip(taps.sources.tolist(), taps.weights.tolist(), strict=True):
+        used = [source for source, weight in zip(sources, weights, strict=True) if weight > 0]
+        assert used == sorted(set(used)) and min(sources) >= 0 and max(sources) < 8 * 4
+    # Without a second resize a pixel lies between two logits.
+    assert side_taps(Side(image=60, windows=windows(60, 60, 60), logits=15), CPU).sources.shape == (60, 2)
 
 
 def test_every_pixel_is_a_mean_of_logits():
-    full = matrix(Side(image=45, windows=windows(60, 30, 13), logits=8))
+    full = matrix_of(Side(image=45, windows=windows(60, 30, 13), logits=8)).numpy()
     assert full.min() >= 0
     np.testing.assert_allclose(full.sum(1), 1, rtol=0, atol=1e-6)

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from fill import fill_state_dict, input_image
 from oracle_files import oracle
+from tap_matrix import matrix_of
 
 import segzoo
 from segzoo.errors import UsageError
 from segzoo.inference import network
-from segzoo.inference.resampling import Side, blocks
 from segzoo.inference.windows import window_grid
 from segzoo.models.backbones.deit import DistilledVisionTransformer
 from segzoo.models.backbones.resnet import ResNet
@@ -149,17 +149,8 @@ def test_logits_of_padded_sliding_windows_equal_the_originals(filled_model, fact
     with torch.inference_mode():
         (view,) = network.Network(filled_model).views(picture, segzoo.get_protocol(ENTRY))
         rows, columns = (matrix_of(side)[:: int(recorded["slide_subsample"])] for side in (view.rows, view.columns))
-        logits = torch.einsum("hr,rkc,wc->khw", rows, view.values, columns)[None]
+        logits = torch.einsum("hr,krc,wc->khw", rows, view.values, columns)[None]
     assert_close(logits[:, :: facts["class_step"]], recorded["slide_logits"])
-
-
-def matrix_of(side: Side) -> torch.Tensor:
-    """[image side, logit side]: upsampling and averaging of the windows in one."""
-    (block,) = blocks(side, side.image, torch.device("cpu"))
-    matrix = torch.zeros(side.image, len(side.windows) * side.logits)
-    for run in block.runs:
-        matrix[:, run.start : run.stop] = run.weights
-    return matrix
 
 
 @pytest.mark.parametrize("entry", [ENTRY, "unept-deit", "unept-deit-pcontext"])
