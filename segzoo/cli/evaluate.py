@@ -44,10 +44,15 @@ ProtocolOption = Annotated[str | None, typer.Option("--protocol", help="Another 
 SavePredictions = Annotated[
     Path | None, typer.Option("--save-predictions", metavar="DIR", help="Write label maps as PNGs of class indices.")
 ]
+Boundary = Annotated[bool, typer.Option("--boundary", help="Also Boundary IoU and the boundary F-score.")]
+Calibration = Annotated[bool, typer.Option("--calibration", help="Also the expected calibration error.")]
 Analysis = Annotated[
     Path | None,
     typer.Option(
-        "--analysis", metavar="DIR", help="Write tables by class and image, the confusion matrix and pictures."
+        "--analysis",
+        metavar="DIR",
+        help="Write tables by class and image, confusion matrix, reliability diagram and the worst images; "
+        "with --boundary and --calibration.",
     ),
 ]
 PerClass = Annotated[bool, typer.Option("--per-class", help="Show the classes too.")]
@@ -71,6 +76,8 @@ def evaluate(
     fuse: Fuse = False,
     limit: Limit = None,
     save_predictions: SavePredictions = None,
+    boundary: Boundary = False,
+    calibration: Calibration = False,
     analysis: Analysis = None,
     per_class: PerClass = False,
     device: Device = "auto",
@@ -106,6 +113,8 @@ def evaluate(
         batch_size=batch_size,
         limit=limit,
         workers=workers,
+        boundary=boundary,
+        calibration=calibration,
         progress=partial(_bar, quiet=quiet or no_progress),
     )
     chosen, runs = select(names), []

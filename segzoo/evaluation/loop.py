@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,17 @@ from segzoo.data.write import write_indices
 from segzoo.device import device_name, pick_device
 from segzoo.errors import DatasetError, SegzooError, UsageError
 from segzoo.evaluation.analysis import write_analysis
+from segzoo.evaluation.measures import (
+    Measures,
+    add_class_measures,
+    add_counts,
+    calibration_rows,
+    image_measures,
+    total_measures,
+)
 from segzoo.evaluation.record import class_rows, describe_protocol, image_row, protocol_fields, totals
 from segzoo.evaluation.statistics import add_intervals, confusions
-from segzoo.inference import Network, predict_with
+from segzoo.inference import Network, predict_with, predict_with_confidence
 from segzoo.metrics import ConfusionMatrix, scores
 from segzoo.protocol import Protocol
 from segzoo.registry import get_protocol
@@ -40,6 +49,8 @@ def evaluate(
     limit: int | None = None,
     workers: int = 1,
     save_predictions: str | Path | None = None,
+    boundary: bool = False,
+    calibration: bool = False,
     analysis: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Run:
@@ -58,7 +69,10 @@ def evaluate(
         limit: take only the first images; the record is then partial.
         workers: threads that read images ahead.
         save_predictions: a folder to write every prediction to, as a PNG of class indices.
-        analysis: a folder for tables by class and image, the confusion matrix and pictures, see `write_analysis`.
+        boundary: also Boundary IoU and the boundary F-score.
+        calibration: also the expected calibration error of the predicted class.
+        analysis: a folder for tables by class and image, the confusion matrix and pictures, see `write_analysis`;
+            brings `boundary` and `calibration` with it.
         progress: wraps the pairs, given with their number, to show how far it is.
 
     Raises:
@@ -72,33 +86,45 @@ def evaluate(
     if len(dataset) == 0:
         raise DatasetError(f"{dataset.name} {dataset.split} has no images")
     count = len(dataset) if limit is None else min(limit, len(dataset))
-    confusion = ConfusionMatrix(dataset.num_classes, ignore=ignore_value(dataset.num_classes))
+    # An analysis has everything.
+    measures = Measures(
+        num_classes=dataset.num_classes,
+        ignore=ignore_value(dataset.num_classes),
+        boundary=boundary or analysis is not None,
+        calibration=calibration or analysis is not None,
+    )
     folder = None if save_predictions is None else Path(save_predictions)
     kernels.load_for(model, place)
     network = Network(model.to(place), device=place, dtype=dtype, batch_size=batch_size)
+    measure = _Measure(network, protocol, dataset, measures, folder)
     images: list[dict[str, Any]] = []
+    sums: dict[str, NDArray[Any]] = {}
     begun = watch.seconds
     pairs: Iterable[Pair] = read_ahead(dataset, count, workers)
     for pair in pairs if progress is None else progress(pairs, count):
-        prediction = _predict(network, pair, protocol)
-        counts = confusion.update(prediction, pair.label)
-        _check_classes(counts, prediction, dataset, pair.name)
-        images.append(image_row(pair.name, scores(counts)))
-        if folder is not None:
-            write_indices(folder / f"{pair.name}.png", prediction)
+        counts = measure(pair)
+        add_counts(sums, counts)
+        images.append({**image_row(pair.name, scores(counts["confusion"])), **image_measures(counts)})
     seconds = watch.seconds - begun
-    of_all = scores(confusion.counts)
+    of_all = scores(sums["confusion"])
     classes = class_rows(dataset.classes, of_all)
     metrics = add_intervals(totals(of_all), classes, images)
+    add_class_measures(classes, sums)
     run = Run(
         command="eval",
         model={"name": name or type(model).__name__, "params": sum(item.numel() for item in model.parameters())},
-        metrics={**metrics, "images": count, "images_per_second": count / seconds},
-        conditions=_conditions(dataset, protocol, place, dtype),
+        metrics={
+            **metrics,
+            **total_measures(sums, images),
+            "images": count,
+            "images_per_second": count / seconds,
+        },
+        conditions={**_conditions(dataset, protocol, place, dtype), **measures.conditions()},
         breakdown={
             "class": classes,
             "image": images,
-            "confusion": confusions(confusion.counts, dataset.classes),
+            "confusion": confusions(sums["confusion"], dataset.classes),
+            **({"calibration": calibration_rows(sums)} if measures.calibration else {}),
         },
         notes=_notes(count, len(dataset)),
         environment=environment(device_name(place)),
@@ -108,16 +134,41 @@ def evaluate(
         status="ok" if count == len(dataset) else "partial",
     )
     if analysis is not None:
-        write_analysis(Path(analysis), run, confusion.counts)
+        write_analysis(Path(analysis), run, sums["confusion"], dataset, measure.predict)
     return run
 
 
-def _predict(network: Network, pair: Pair, protocol: Protocol) -> NDArray[Any]:
-    """Class indices [H, W]; an error says which image it came with."""
-    try:
-        return predict_with(network, pair.image, protocol)
-    except SegzooError as error:
-        raise type(error)(f"image {pair.name}: {error}") from error
+@dataclass(frozen=True)
+class _Measure:
+    """Counts one image: predicts it, compares with its label and, where there is a folder, writes the prediction."""
+
+    network: Network
+    protocol: Protocol
+    dataset: Dataset
+    measures: Measures
+    folder: Path | None
+
+    def __call__(self, pair: Pair) -> dict[str, NDArray[Any]]:
+        """Arrays by measure, "confusion" [K+1, K+1] among them, that are added up over the images."""
+        prediction, confidence = self._predict(pair)
+        classes = self.measures.num_classes
+        counts = ConfusionMatrix(classes, ignore=self.measures.ignore).update(prediction, pair.label)
+        _check_classes(counts, prediction, self.dataset, pair.name)
+        if self.folder is not None:
+            write_indices(self.folder / f"{pair.name}.png", prediction)
+        return {"confusion": counts, **self.measures.of_image(prediction, pair.label, confidence)}
+
+    def predict(self, pair: Pair) -> NDArray[Any]:
+        """Class indices [H, W]; an error says which image it came with."""
+        return self._predict(pair)[0]
+
+    def _predict(self, pair: Pair) -> tuple[NDArray[Any], NDArray[Any] | None]:
+        try:
+            if self.measures.calibration:
+                return predict_with_confidence(self.network, pair.image, self.protocol)
+            return predict_with(self.network, pair.image, self.protocol), None
+        except SegzooError as error:
+            raise type(error)(f"image {pair.name}: {error}") from error
 
 
 def _check_classes(counts: NDArray[Any], prediction: NDArray[Any], dataset: Dataset, name: str) -> None:

@@ -37,6 +37,8 @@ def evaluate_name(
     limit: int | None = None,
     workers: int = 1,
     save_predictions: str | Path | None = None,
+    boundary: bool = False,
+    calibration: bool = False,
     analysis: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Run:
@@ -59,7 +61,7 @@ def evaluate_name(
         limit: only the first images; the record is then partial.
         workers: threads that read images ahead.
         save_predictions: a folder for PNGs of class indices.
-        analysis, progress: see `evaluate`.
+        boundary, calibration, analysis, progress: see `evaluate`.
 
     Raises:
         UsageError: unknown names, a model without weights, or numbers of classes that differ.
@@ -98,6 +100,8 @@ def evaluate_name(
         limit=limit,
         workers=workers,
         save_predictions=save_predictions,
+        boundary=boundary,
+        calibration=calibration,
         analysis=analysis,
         progress=progress,
     )

@@ -13,7 +13,7 @@ from segzoo.data.read import read_image
 from segzoo.errors import SegzooError
 from segzoo.inference.network import Network
 from segzoo.inference.preprocess import Image, check_image
-from segzoo.inference.tail import label_map
+from segzoo.inference.tail import confident_label_map, label_map
 from segzoo.protocol import Protocol
 
 
@@ -59,6 +59,17 @@ def predict_with(network: Network, image: str | Path | Image, protocol: Protocol
     with torch.inference_mode():
         labels, _ = label_map(network.views(image, protocol), count=protocol.views)
     return _as_indices(labels)
+
+
+def predict_with_confidence(network: Network, image: Image, protocol: Protocol) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The labels of `predict_with`, and the softmax probability of each pixel's class: float32 [H, W], 0..1.
+
+    With several views the probability is the mean over them, from which the class was chosen.
+    """
+    image = check_image(image)
+    with torch.inference_mode():
+        labels, confidence = confident_label_map(network.views(image, protocol), count=protocol.views)
+    return _as_indices(labels), confidence.numpy()
 
 
 def _as_indices(labels: Tensor) -> NDArray[Any]:

@@ -72,12 +72,30 @@ def label_map(views: Iterable[LogitMap], *, count: int, counting: Counting | Non
     if len(first) == count:
         labels, counts = _fused(first, counting)
     else:
-        labels = _summed(first, groups, count)
+        labels = _summed(first, groups, tail_reference.Sums(views=count))
         counts = labels.new_empty((0, 0), dtype=torch.int64)
         if counting is not None:
             target = counting.target.to(labels.device)
             counts = tail_reference.confusion(labels, target, counting.num_classes, counting.ignore)
     return labels.cpu(), counts.cpu()
+
+
+def confident_label_map(views: Iterable[LogitMap], *, count: int) -> tuple[Tensor, Tensor]:
+    """The labels of `label_map`, and the probability of each: float32 [H, W], of several views the mean; on the CPU.
+
+    The probabilities need a second pass over the logits, since the fused operator keeps none.
+    """
+    groups = _grouped(views, _GROUP_BYTES)
+    first = next(groups)
+    sums = tail_reference.Sums(views=count, confident=True)
+    if len(first) == count:
+        labels, _ = _fused(first, None)
+        _add(sums, first)
+    else:
+        labels = _summed(first, groups, sums)
+    if sums.confidence is None:
+        raise ValueError(f"fewer views than the {count} that were announced")
+    return labels.cpu(), sums.confidence.cpu()
 
 
 def _fused(maps: Sequence[LogitMap], counting: Counting | None) -> tuple[Tensor, Tensor]:
@@ -92,19 +110,23 @@ def _fused(maps: Sequence[LogitMap], counting: Counting | None) -> tuple[Tensor,
     )
 
 
-def _summed(first: Sequence[LogitMap], others: Iterator[list[LogitMap]], count: int) -> Tensor:
+def _summed(first: Sequence[LogitMap], others: Iterator[list[LogitMap]], sums: tail_reference.Sums) -> Tensor:
     """Labels of more views than are kept at once, through a sum of probabilities at full size."""
-    sums, labels = tail_reference.Sums(views=count), None
+    labels = None
     group: Sequence[LogitMap] | None = first
     while group is not None:
-        sides = [(side_taps(view.rows, _CPU), side_taps(view.columns, _CPU)) for view in group]
-        rows = [(taps.sources, taps.weights) for taps, _ in sides]
-        columns = [(taps.sources, taps.weights) for _, taps in sides]
-        labels = sums.add([view.values for view in group], rows, columns)
+        labels = _add(sums, group)
         group = next(others, None)
     if labels is None:
-        raise ValueError(f"fewer views than the {count} that were announced")
+        raise ValueError(f"fewer views than the {sums.views} that were announced")
     return labels
+
+
+def _add(sums: tail_reference.Sums, group: Sequence[LogitMap]) -> Tensor | None:
+    sides = [(side_taps(view.rows, _CPU), side_taps(view.columns, _CPU)) for view in group]
+    rows = [(taps.sources, taps.weights) for taps, _ in sides]
+    columns = [(taps.sources, taps.weights) for _, taps in sides]
+    return sums.add([view.values for view in group], rows, columns)
 
 
 _CPU = torch.device("cpu")

@@ -72,9 +72,14 @@ class Sums:
 
     Attributes:
         views: how many there are in all groups.
+        confident: also keep the probability of each pixel's class.
+        confidence: that probability, float32 [H, W] on the logits' device, after the last group: of one view its
+            softmax, of several the mean of theirs.
     """
 
     views: int
+    confident: bool = False
+    confidence: Tensor | None = None
     _done: int = 0
     _tiles: dict[tuple[int, int], Tensor] = field(default_factory=dict)
 
@@ -98,7 +103,14 @@ class Sums:
         if self._done == self.views:
             size = len(rows[0][0]), len(columns[0][0])
             labels = logits[0].new_empty(size, dtype=label_type(logits[0].shape[0]))
-        work = _Work(maps=_maps(logits, rows, columns), labels=labels, sums=self._tiles, views=self.views)
+            self.confidence = logits[0].new_empty(size, dtype=torch.float32) if self.confident else None
+        work = _Work(
+            maps=_maps(logits, rows, columns),
+            labels=labels,
+            confidence=self.confidence,
+            sums=self._tiles,
+            views=self.views,
+        )
         _in_threads(work)
         return labels
 
@@ -176,6 +188,7 @@ class _Work:
 
     maps: list[_Map]
     labels: Tensor | None
+    confidence: Tensor | None
     sums: dict[tuple[int, int], Tensor]
     views: int
 
@@ -196,6 +209,9 @@ class _Work:
             self.sums[place] = scores.clone()
             return
         self.labels[rows.start : rows.stop, columns.start : columns.stop] = tiles.first_best(scores)
+        if self.confidence is not None:
+            best = tiles.best_probability(scores, views=self.views)
+            self.confidence[rows.start : rows.stop, columns.start : columns.stop] = best
 
 
 def _in_threads(work: _Work) -> None:
@@ -296,6 +312,18 @@ class _Tiles:
         torch.ge(scores, best, out=marks)
         torch.amax(marks.mul_(self._rank), 1, keepdim=True, out=best)
         return best.neg_().add_(self.classes).clamp_(0, self.classes - 1).squeeze(1)
+
+    def best_probability(self, scores: Tensor, *, views: int) -> Tensor:
+        """The probability of the best class [T, S], for the logits of one view or the summed softmax of several."""
+        best = _cut(self._best, scores.shape[0], 1, scores.shape[2])
+        torch.amax(scores, 1, keepdim=True, out=best)
+        if views > 1:
+            return best.div_(views).squeeze(1)
+        # The best class's own exponential is 1, so that its share is 1 over the sum of all.
+        shares = _cut(self._work, *scores.shape)
+        torch.sub(scores, best, out=shares)
+        torch.sum(shares.exp_(), 1, keepdim=True, out=best)
+        return best.reciprocal_().squeeze(1)
 
 
 def _tile_size(device: torch.device, classes: int, width: int) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from torch import nn
 
 import segzoo
 from segzoo.errors import DatasetError, SegzooError, UsageError
-from segzoo.inference import Network, predict, predict_with
+from segzoo.inference import Network, predict, predict_with, predict_with_confidence
 from segzoo.protocol import Protocol
 
 SLIDE = Protocol(mode="slide", scale=(160, 100), crop=(64, 48), stride=(40, 31))
@@ -62,6 +62,21 @@ def test_labels_are_those_of_the_published_chain(name, size):
     assert differing.sum() <= 1
     if differing.any():
         assert published_chain.margin(NETWORK, image, protocol)[differing].max() < 1e-5
+
+
+@pytest.mark.parametrize("name", ["whole", "sliding with padding", "flipped", "sliding, multi-scale and flip"])
+@pytest.mark.parametrize("views_at_once", [1, 100])
+def test_confidence_is_the_published_chains_largest_probability(name, views_at_once, monkeypatch):
+    image, protocol = picture(75, 110), PROTOCOLS[name]
+    if views_at_once == 1:
+        monkeypatch.setattr("segzoo.inference.tail._GROUP_BYTES", 1)
+    labels, confidence = predict_with_confidence(Network(NETWORK), image, protocol)
+    with torch.inference_mode():
+        wanted = published_chain.probabilities(NETWORK, image, protocol).amax(0).numpy()
+    assert confidence.dtype == np.float32 and confidence.shape == (75, 110)
+    np.testing.assert_allclose(confidence, wanted, atol=2e-5)
+    assert wanted.std() > 0.01
+    np.testing.assert_array_equal(labels, predict(NETWORK, image, protocol))
 
 
 @pytest.mark.parametrize("stride", [1, 2, 8, 32])
