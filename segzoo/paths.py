@@ -30,6 +30,11 @@ def kernel_sources() -> Path:
     return _shipped("csrc")
 
 
+def benchmark_sources() -> Path:
+    """The folder benchmarks/ with the C++ sources of what kernels are compared with."""
+    return _shipped("benchmarks")
+
+
 def embedded_weights(name: str) -> Path:
     """A weights file that is part of the package itself."""
     return _PACKAGE / "weights" / "embedded" / name

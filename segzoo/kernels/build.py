@@ -48,9 +48,9 @@ def build_key(operator: Operator, tools: toolchain.Toolchain) -> str:
     import torch
 
     digest = hashlib.sha256()
-    for folder in (SHARED_FOLDER, operator.name):
-        for file in sorted((paths.kernel_sources() / folder).glob("*")):
-            digest.update(f"{folder}/{file.name}\0".encode() + file.read_bytes() + b"\0")
+    for folder in (paths.kernel_sources() / SHARED_FOLDER, operator.folder):
+        for file in sorted(folder.glob("*")):
+            digest.update(f"{folder.name}/{file.name}\0".encode() + file.read_bytes() + b"\0")
     facts = [torch.__version__, *toolchain.shaping_words(operator, tools)]
     digest.update("\n".join(facts).encode())
     return digest.hexdigest()[:16]
@@ -149,8 +149,7 @@ def _remove_leftovers(target: Path) -> None:
 
 
 def _compile(operator: Operator, tools: toolchain.Toolchain, work: Path, target: str) -> Path:
-    sources = paths.kernel_sources() / operator.name
-    text = toolchain.ninja_file(operator, tools, sources, torch_folder(), target)
+    text = toolchain.ninja_file(operator, tools, operator.folder, torch_folder(), target)
     (work / "build.ninja").write_text(text)
     place = f"CUDA ({', '.join(tools.cuda.architectures)}; about a minute" if tools.cuda else "this CPU (about 10 s"
     print(f"compiling {operator.title} for {place}, once) ...", file=sys.stderr, flush=True)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import platform
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from segzoo import paths
 
 _AVX2 = ("-mavx2", "-mfma")
 CUDA = "cuda"
@@ -28,13 +32,14 @@ class Operator:
     """A shared library that registers an operator when it is loaded.
 
     Attributes:
-        name: the folder in csrc/.
+        name: the folder of the sources.
         title: for messages.
         units: object files. Variants of one source for unlike processors are chosen between at run time,
             so that one library serves every node that shares a cache.
         device: "cpu" or "cuda", the dispatch key that the library registers at.
         defines: preprocessor words of every unit, such as "SEGZOO_HEAD_DIM=32", for a library that holds one
             instantiation of many; the key follows them.
+        place: where the folder is: "csrc", or "benchmarks" for what kernels are only compared with.
     """
 
     name: str
@@ -42,11 +47,17 @@ class Operator:
     units: tuple[Unit, ...] = field(default_factory=tuple)
     device: str = CPU
     defines: tuple[str, ...] = ()
+    place: Literal["csrc", "benchmarks"] = "csrc"
 
     @property
     def library(self) -> str:
         """The stem of the library's file, and of the function that names its variant."""
         return self.name if self.device == CPU else f"{self.name}_{self.device}"
+
+    @property
+    def folder(self) -> Path:
+        """The folder with the sources."""
+        return (paths.kernel_sources() if self.place == "csrc" else paths.benchmark_sources()) / self.name
 
 
 def _variant(name: str, *flags: str) -> Unit:
@@ -71,6 +82,11 @@ def operators(device: str = CPU) -> tuple[Operator, ...]:
 def cuda_operator(name: str, title: str, defines: tuple[str, ...] = ()) -> Operator:
     """The CUDA library of csrc/<name>/*.cu."""
     return Operator(name=name, title=title, units=(Unit(source="cuda.cu", name="cuda"),), device=CUDA, defines=defines)
+
+
+def rivals() -> Operator:
+    """What `segzoo kernel bench` compares with, under the same flags; it registers nothing."""
+    return Operator(name="rivals", title="the rivals of the benchmark", units=_units(), place="benchmarks")
 
 
 def _units() -> tuple[Unit, ...]:
