@@ -1,6 +1,9 @@
-"""Writes docs/cli.md from the commands' signatures and docs/models.md from zoo.yaml; with --check only compares.
+"""Writes the pages that are made from code and records; with --check only compares.
 
-    python docs/generate.py            write both pages
+docs/cli.md comes from the commands' signatures, docs/models.md from zoo.yaml, and docs/benchmarks.md from the
+records in results/kernels/.
+
+    python docs/generate.py            write the pages
     python docs/generate.py --check    exit with 1 where a page is not up to date
 
 Pages are made from signatures and not from `--help`, whose layout differs between releases of Typer.
@@ -12,6 +15,7 @@ import inspect
 import sys
 import typing
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -21,6 +25,9 @@ import typer
 from typer.models import ArgumentInfo, OptionInfo
 
 from segzoo.cli.app import app
+from segzoo.kernel_bench.targets import TARGETS
+from segzoo.report import kernel_bench
+from segzoo.results import read_run
 from segzoo.zoo.manifest import load_manifest
 from segzoo.zoo.schema import Model
 
@@ -50,6 +57,12 @@ def models_page() -> str:
     lines += ["", "## Notes", ""]
     lines += [f"- `{name}`: {note}" for name, model in models.items() for note in model.notes]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def benchmarks_page() -> str:
+    """docs/benchmarks.md: every claim about the kernels, and what the records in results/kernels/ say of it."""
+    records = sorted((FOLDER.parent / "results" / "kernels").glob("*.json"))
+    return kernel_bench.page([read_run(path) for path in records], [asdict(target) for target in TARGETS])
 
 
 def _model_row(name: str, model: Model) -> list[str]:
@@ -163,7 +176,8 @@ def _table(header: tuple[str, ...], rows: list[list[str]]) -> list[str]:
 def main() -> None:
     """Writes or compares the pages."""
     stale = []
-    for name, page in (("cli.md", cli_page()), ("models.md", models_page())):
+    pages = {"cli.md": cli_page(), "models.md": models_page(), "benchmarks.md": benchmarks_page()}
+    for name, page in pages.items():
         path = FOLDER / name
         if path.exists() and path.read_text(encoding="utf-8") == page:
             continue

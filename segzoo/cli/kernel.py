@@ -1,4 +1,4 @@
-"""`segzoo kernel build|status|check|clean`: the compiled operators of this machine."""
+"""`segzoo kernel build|status|check|clean|bench`: the compiled operators of this machine."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import typer
 from segzoo.cli.options import Json, Output, Quiet
 from segzoo.cli.output import emit, say
 from segzoo.errors import ToleranceError
+from segzoo.results import write_text_atomically
 
 app = typer.Typer(
     help="Compile, inspect and verify the operators that PyTorch lacks.",
@@ -73,3 +74,22 @@ def clean(json: Json = False) -> None:
 
     run = clean_run()
     emit([run], json=True) if json else typer.echo(text_of(run))
+
+
+@app.command()
+def bench(
+    rows: Annotated[list[str] | None, typer.Argument(metavar="[ROW...]", help="Claims, or globs (default: all).")] = None,
+    threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of PyTorch and of the rivals.")] = 1,
+    quick: Annotated[bool, typer.Option("--quick", help="Few rounds, for a look; marks the result partial.")] = False,
+    json: Json = False,
+    output: Output = None,
+    quiet: Quiet = False,
+) -> None:
+    """Measure every claim of speed on this CPU against a rival in the same process, in turn with it."""
+    from segzoo.kernel_bench.run import bench_run
+    from segzoo.report.kernel_bench import text_of
+
+    run = bench_run(rows or [], threads=threads, quick=quick, tell=lambda line: say(line, quiet=quiet))
+    if output is not None:
+        write_text_atomically(output, run.to_json() + "\n")
+    typer.echo(run.to_json() if json else text_of(run))

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import torch
 
+from segzoo.errors import UnavailableError
+
 _CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
@@ -43,6 +45,19 @@ class PeakMemory:
                     return int(line.split()[1]) * 1024
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024
+
+
+def resident_bytes() -> int:
+    """Memory of this process that is in the machine's memory now.
+
+    Raises:
+        UnavailableError: the system does not say (only Linux does).
+    """
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError as error:
+        raise UnavailableError(f"this system does not tell a process its memory: {error}") from error
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:"))
 
 
 def available_bytes(device: torch.device) -> int | None:

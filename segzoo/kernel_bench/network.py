@@ -1,0 +1,81 @@
+"""nat-tiny as a whole on the CPU, 512x512, batch 1, fixed random weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from segzoo.device import precision
+from segzoo.inference import Network
+from segzoo.kernel_bench.contest import Contest
+from segzoo.kernel_bench.record import Result
+from segzoo.kernel_bench.targets import target
+from segzoo.kernels import reference
+from segzoo.registry import create_model
+
+NAME, SIDE = "nat-tiny", 512
+
+
+def backbone_contests() -> list[Contest]:
+    """The backbone with the compiled operator against the same with the readable one."""
+    backbone = _model().backbone
+    image = _image()
+
+    @torch.inference_mode()
+    def ours() -> object:
+        return backbone(image)
+
+    def rival() -> object:
+        with _ReferenceOperator():
+            return ours()
+
+    return [Contest(case="backbone", ours=ours, rival=rival)]
+
+
+def half_precision_contests() -> list[Contest]:
+    """The whole model in bf16 against fp32."""
+    model = _model()
+    return [Contest(case="whole model", ours=_forward(model, "bf16"), rival=_forward(model, "fp32"))]
+
+
+def labels_result() -> Result:
+    """The share of pixels whose class is the same in bf16 and in fp32, at the logits' own resolution."""
+    model = _model()
+    low, full = (_forward(model, dtype)().argmax(1) for dtype in ("bf16", "fp32"))
+    equal = (low == full).double().mean().item() * 100
+    row = {"case": "random image and weights", "pixels": full.numel(), "classes": full.unique().numel(), "ratio": equal}
+    return Result(target=target("nat-tiny-bf16-labels"), value=equal, values=[row])
+
+
+def _model() -> Any:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return create_model(NAME)
+
+
+def _image() -> Tensor:
+    return torch.randn(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+
+
+def _forward(model: nn.Module, dtype: str) -> Callable[[], Tensor]:
+    image = _image()
+
+    @torch.inference_mode()
+    def run() -> Tensor:
+        with precision(image.device, dtype):
+            return model(image)
+
+    return run
+
+
+class _ReferenceOperator(TorchDispatchMode):
+    """Sends neighborhood attention to the readable reference, whatever library is loaded."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.segzoo.neighborhood_attention_2d.default:
+            return reference.forward(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))

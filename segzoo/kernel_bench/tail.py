@@ -1,0 +1,92 @@
+"""The evaluation tail on the CPU: logits of 150 classes at stride 4 -> the confusion matrix of one picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from segzoo.inference.resampling import Side
+from segzoo.inference.tail import LogitMap, label_map
+from segzoo.inference.windows import windows
+from segzoo.kernel_bench.contest import Contest
+from segzoo.metrics import ConfusionMatrix
+
+CLASSES, HEIGHT, WIDTH = 150, 512, 683
+_STRIDE = 4
+_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
+View = tuple[Tensor, tuple[int, int], bool]
+"""Logits [1, C, h, w], the network's input size, and whether the view is mirrored."""
+
+
+def one_view_contests() -> list[Contest]:
+    """One view: 128x171 -> 512x683."""
+    return [_contest("one view", _views((1.0,), mirrored=(False,)))]
+
+
+def twelve_views_contests() -> list[Contest]:
+    """Six scales, each also mirrored."""
+    return [_contest("12 views", _views(_SCALES, mirrored=(False, True)))]
+
+
+def _contest(case: str, views: list[View]) -> Contest:
+    label = torch.randint(0, CLASSES, (HEIGHT, WIDTH), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
+    return Contest(case=case, ours=_ours(views, label), rival=_published(views, label))
+
+
+def _views(scales: Sequence[float], *, mirrored: Sequence[bool]) -> list[View]:
+    generator = torch.Generator().manual_seed(0)
+    views = []
+    for scale in scales:
+        size = round(HEIGHT * scale), round(WIDTH * scale)
+        height, width = (-(-side // _STRIDE) for side in size)
+        for flipped in mirrored:
+            # Smooth, as a network's logits are: neighbours differ by less than the classes do.
+            coarse = torch.randn(1, CLASSES, 2 + height // 8, 2 + width // 8, generator=generator) * 3
+            logits = F.interpolate(coarse, size=(height, width), mode="bicubic")
+            views.append((logits, size, flipped))
+    return views
+
+
+def _ours(views: list[View], label: Tensor) -> Callable[[], object]:
+    def rows(length: int, network: int, logits: int, mirrored: bool) -> Side:
+        return Side(image=length, windows=windows(network, network, network), logits=logits, mirrored=mirrored)
+
+    maps = [
+        LogitMap(
+            values=logits[0].transpose(0, 1).contiguous(),
+            rows=rows(HEIGHT, size[0], logits.shape[2], False),
+            columns=rows(WIDTH, size[1], logits.shape[3], flipped),
+        )
+        for logits, size, flipped in views
+    ]
+    truth = label.numpy()
+
+    def run() -> object:
+        with torch.inference_mode():
+            labels = label_map([maps], views=len(maps))
+        return ConfusionMatrix(CLASSES).update(labels.numpy(), truth)
+
+    return run
+
+
+def _published(views: list[View], label: Tensor) -> Callable[[], object]:
+    """The steps of mmsegmentation's inference and evaluation, each at full size."""
+
+    @torch.inference_mode()
+    def run() -> object:
+        total: Tensor | None = None
+        for logits, size, flipped in views:
+            upsampled = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+            resized = F.interpolate(upsampled, size=(HEIGHT, WIDTH), mode="bilinear", align_corners=False)
+            probability = F.softmax(resized, dim=1)
+            probability = probability.flip(3) if flipped else probability
+            total = probability if total is None else total + probability
+        assert total is not None
+        prediction = (total / len(views) if len(views) > 1 else total).argmax(dim=1)[0]
+        pairs = label.long() * CLASSES + prediction
+        return torch.bincount(pairs.flatten(), minlength=CLASSES**2)
+
+    return run
