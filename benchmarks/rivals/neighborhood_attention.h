@@ -5,9 +5,9 @@
 // fused projection would have to copy for; the copies are not charged to the rival.
 #pragma once
 
+#include <algorithm>
 #include <utility>
 
-#include "../../csrc/neighborhood_attention/window.h"
 #include "../../csrc/shared/simd.h"
 #include "rivals.h"
 
@@ -31,12 +31,17 @@ SEGZOO_FORCE_INLINE Real sum_of_lanes(Vector<Real> value) {
   }
 }
 
+// First position that a query attends to on an axis: centred, shifted inwards at a border.
+inline long window_start(long position, long length, long kernel) {
+  return std::clamp(position - kernel / 2, 0L, length - kernel);
+}
+
 // Calls work(row, column, first neighbour's row, first neighbour's column) for every query of a plane's row.
 template <typename Work>
 SEGZOO_FORCE_INLINE void for_queries(const Neighborhood& problem, long row, const Work& work) {
-  const long row_start = segzoo::window_start(row, problem.height, problem.kernel);
+  const long row_start = window_start(row, problem.height, problem.kernel);
   for (long column = 0; column < problem.width; ++column) {
-    work(column, row_start, segzoo::window_start(column, problem.width, problem.kernel));
+    work(column, row_start, window_start(column, problem.width, problem.kernel));
   }
 }
 
@@ -57,8 +62,7 @@ void logits_of(const Neighborhood& problem, long plane, long row) {
     }
     for (long i = 0; i < kernel; ++i) {
       const float* key = keys + ((row_start + i) * problem.width + column_start) * dim;
-      const float* entry = bias + segzoo::bias_index(row, row_start + i, kernel) * table +
-                           segzoo::bias_index(column, column_start, kernel);
+      const float* entry = bias + (row_start + i - row + kernel - 1) * table + column_start - column + kernel - 1;
       for (long j = 0; j < kernel; ++j, key += dim) {
         Vector<float> sum = query[0] * load<float>(key);
         for (int part = 1; part < Parts; ++part) sum += query[part] * load<float>(key + part * lanes);

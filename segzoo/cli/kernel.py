@@ -78,7 +78,9 @@ def clean(json: Json = False) -> None:
 
 @app.command()
 def bench(
-    rows: Annotated[list[str] | None, typer.Argument(metavar="[ROW...]", help="Claims, or globs (default: all).")] = None,
+    rows: Annotated[
+        list[str] | None, typer.Argument(metavar="[ROW...]", help="Claims, or globs (default: all).")
+    ] = None,
     threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of PyTorch and of the rivals.")] = 1,
     quick: Annotated[bool, typer.Option("--quick", help="Few rounds, for a look; marks the result partial.")] = False,
     json: Json = False,

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from segzoo.device import precision
-from segzoo.inference import Network
 from segzoo.kernel_bench.contest import Contest
 from segzoo.kernel_bench.record import Result
 from segzoo.kernel_bench.targets import target

@@ -106,7 +106,7 @@ def _conditions(threads: int, quick: bool) -> dict[str, object]:
         "rivals": rivals.variant(),
         "clock": "thread processor time" if clock() is time.thread_time else "wall",
         "quick": quick,
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
     }
 
 

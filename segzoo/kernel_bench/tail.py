@@ -9,10 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from segzoo.inference.resampling import Side
-from segzoo.inference.tail import LogitMap, label_map
+from segzoo.inference.tail import Counting, LogitMap, label_map
 from segzoo.inference.windows import windows
 from segzoo.kernel_bench.contest import Contest
-from segzoo.metrics import ConfusionMatrix
 
 CLASSES, HEIGHT, WIDTH = 150, 512, 683
 _STRIDE = 4
@@ -62,12 +61,11 @@ def _ours(views: list[View], label: Tensor) -> Callable[[], object]:
         )
         for logits, size, flipped in views
     ]
-    truth = label.numpy()
+    counting = Counting(target=label, num_classes=CLASSES, ignore=255)
 
+    @torch.inference_mode()
     def run() -> object:
-        with torch.inference_mode():
-            labels = label_map([maps], views=len(maps))
-        return ConfusionMatrix(CLASSES).update(labels.numpy(), truth)
+        return label_map(maps, count=len(maps), counting=counting)[1]
 
     return run
 

@@ -56,6 +56,7 @@ def _targets_table(runs: Sequence[Run], targets: Sequence[dict[str, Any]]) -> st
     rows = []
     for target in targets:
         claim, unit = claims.get(target["row"]), target["unit"]
+        measured = MISSING if claim is None else f"{_figure(claim['measured'], unit)} {_interval(claim)}".strip()
         rows.append(
             {
                 "row": f"`{target['row']}`",
@@ -63,7 +64,9 @@ def _targets_table(runs: Sequence[Run], targets: Sequence[dict[str, Any]]) -> st
                 "rival": target["rival"],
                 "target": _figure(target["goal"], unit),
                 "stretch": _figure(target["stretch"], unit),
-                "measured": MISSING if claim is None else f"{_figure(claim['measured'], unit)} {_interval(claim)}".strip(),
+                "measured": MISSING
+                if claim is None
+                else f"{_figure(claim['measured'], unit)} {_interval(claim)}".strip(),
                 "verdict": "never run" if claim is None else _VERDICTS[claim["verdict"]],
             }
         )

@@ -20,7 +20,7 @@ def generator():
     return module
 
 
-@pytest.mark.parametrize("page", ["cli", "models"])
+@pytest.mark.parametrize("page", ["cli", "models", "benchmarks"])
 def test_page_is_up_to_date(generator, page):
     fresh = getattr(generator, f"{page}_page")()
     assert (DOCS / f"{page}.md").read_text(encoding="utf-8") == fresh, "run python docs/generate.py"

@@ -1,0 +1,64 @@
+"""`segzoo kernel bench` in this process, on a problem that takes no time."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from segzoo import kernels
+from segzoo.cli import kernel
+from segzoo.errors import UnavailableError, UsageError
+from segzoo.kernel_bench import neighborhood, run
+from segzoo.kernel_bench.contest import QUICK, Contest, run_contest
+from segzoo.kernel_bench.memory import peak_bytes
+from segzoo.results import read_run
+
+
+def test_contestants_take_turns() -> None:
+    order: list[str] = []
+    spin = [lambda name=name: (order.append(name), torch.ones(300_000).sum()) for name in "ab"]
+    samples = run_contest(Contest(case="c", ours=spin[0], rival=spin[1]), QUICK)
+    assert len(samples.ours_ms) == len(samples.rival_ms) == QUICK.rounds
+    # two calls each that find the length of a turn, then QUICK.rounds alternating turns
+    turns = [name for name, before in zip(order, [None, *order], strict=False) if name != before]
+    assert turns == ["a", "b"] * (QUICK.rounds + 1)
+
+
+def test_peak_memory_is_that_of_what_lives_at_once() -> None:
+    def two_then_one() -> torch.Tensor:
+        first, second = torch.ones(8 * 2**20), torch.ones(8 * 2**20)  # 32 MiB each
+        return first.add_(second)
+
+    assert 60 * 2**20 < peak_bytes(two_then_one) < 80 * 2**20
+
+
+def test_bench_writes_a_record_and_prints_the_claim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if kernels.load() != "native":
+        pytest.skip(f"no compiled kernel here: {kernels.notes()}")
+    monkeypatch.setattr(neighborhood, "STAGES", (neighborhood.Stage(16, 2),))
+    file = tmp_path / "record.json"
+    result = CliRunner().invoke(kernel.app, ["bench", "neighborhood-peak", "--quick", "-o", str(file)])
+    assert result.exit_code == 0, result.output
+    assert "neighborhood-peak" in result.stdout and "16x16, 2 heads" in result.stdout
+    record = read_run(file)
+    assert record.status == "partial" and record.conditions["threads"] == 1
+    assert record.metrics["multiply_add_flops_per_second"] > 1e9
+    assert record.metrics["copy_bytes_per_second"] > 1e8
+    assert 0 < record.breakdown["claim"][0]["measured"] <= 110
+    answer = json.loads(CliRunner().invoke(kernel.app, ["bench", "neighborhood-peak", "--quick", "--json"]).stdout)
+    assert answer["command"] == "kernel bench"
+
+
+def test_a_row_that_does_not_exist_is_refused_before_anything_is_measured() -> None:
+    with pytest.raises(UsageError, match="no row 'speed'"):
+        run.bench_run(["speed"])
+
+
+def test_without_compiled_kernels_there_is_nothing_to_measure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "load", lambda: "reference")
+    with pytest.raises(UnavailableError, match="nothing to measure"):
+        run.bench_run([])
