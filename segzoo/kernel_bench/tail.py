@@ -55,7 +55,7 @@ def _ours(views: list[View], label: Tensor) -> Callable[[], object]:
 
     maps = [
         LogitMap(
-            values=logits[0].transpose(0, 1).contiguous(),
+            values=logits[0],
             rows=rows(HEIGHT, size[0], logits.shape[2], False),
             columns=rows(WIDTH, size[1], logits.shape[3], flipped),
         )

@@ -64,9 +64,7 @@ def _targets_table(runs: Sequence[Run], targets: Sequence[dict[str, Any]]) -> st
                 "rival": target["rival"],
                 "target": _figure(target["goal"], unit),
                 "stretch": _figure(target["stretch"], unit),
-                "measured": MISSING
-                if claim is None
-                else f"{_figure(claim['measured'], unit)} {_interval(claim)}".strip(),
+                "measured": measured,
                 "verdict": "never run" if claim is None else _VERDICTS[claim["verdict"]],
             }
         )
