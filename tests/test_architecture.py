@@ -33,7 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "weights": {"zoo", "models"},
     "registry": {"zoo", "weights", "models"},
     "metrics": {"kernels"},
-    "data": {"zoo"},
+    "data": {"kernels", "zoo"},
     "inference": {"kernels", "device", "data"},
     "zoo.describe": {"registry", "zoo"},
     "weights.runs": {"registry", "zoo", "weights"},

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segzoo.data.policy import ignore_value
-from segzoo.data.transforms_colour import Colours, distort, draw_colours
+from segzoo.data.transforms_colour import draw_colours
 from segzoo.errors import DatasetError
+from segzoo.kernels.training_crop import ColourSteps, training_crop
 
 _CROP_TRIES = 10
 
@@ -100,14 +101,12 @@ def augmented(
     resized = resize_label(label, size)
     box = draw_crop(resized, rule, draws)
     mirrored = draws.random() < rule.flip
-    colours = draw_colours(draws) if rule.photometric else Colours()
-    cut = resize_and_crop(image, size, box)
+    colours = draw_colours(draws) if rule.photometric else ColourSteps()
+    cut = training_crop(image, size, box, mirrored=mirrored, steps=colours)
     fields = [resized, *(resize_label(field, size) for field in maps)]
     fields = [field[box.top : box.bottom, box.left : box.right] for field in fields]
-    if mirrored:
-        cut, fields = cut[:, ::-1], [field[:, ::-1] for field in fields]
-    label, *rest = (np.ascontiguousarray(field) for field in fields)
-    return Sample(distort(np.ascontiguousarray(cut), colours), label, rest)
+    label, *rest = (np.ascontiguousarray(field[:, ::-1] if mirrored else field) for field in fields)
+    return Sample(cut, label, rest)
 
 
 def draw_size(size: tuple[int, int], rule: Augmentation, draws: Draws) -> tuple[int, int]:
@@ -158,9 +157,3 @@ def resize_label(label: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
     if label.shape == size:
         return label
     return cv2.resize(label, size[::-1], interpolation=cv2.INTER_NEAREST)
-
-
-def resize_and_crop(image: NDArray[np.uint8], size: tuple[int, int], box: Box) -> NDArray[np.uint8]:
-    """The part `box` of `image` resized to `size`: OpenCV's bilinear resize of uint8."""
-    resized = image if image.shape[:2] == size else cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR)
-    return np.ascontiguousarray(resized[box.top : box.bottom, box.left : box.right])

@@ -8,7 +8,7 @@ from typing import Any
 from segzoo import kernels, paths
 from segzoo.errors import UnavailableError, UsageError
 from segzoo.kernels import build as builder
-from segzoo.kernels import check, check_deformable
+from segzoo.kernels import check, check_crop, check_deformable
 from segzoo.kernels.native import choice
 from segzoo.kernels.sources import CPU, CUDA, operators
 from segzoo.kernels.toolchain import find_toolchain
@@ -108,6 +108,7 @@ def check_run(tell: Callable[[str], None]) -> Run:
         "backward": check.verify_backward(),
         "deformable forward": check_deformable.verify_forward(),
         "deformable backward": check_deformable.verify_backward(),
+        "training crop": check_crop.verify(),
     }
     findings = [finding for name, found in parts.items() for finding in _part(name, found, tell)]
     wrong = [finding for finding in findings if not finding.within]

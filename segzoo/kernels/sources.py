@@ -74,9 +74,16 @@ def deformable_attention() -> Operator:
     return Operator(name="deformable_attention", title="deformable attention", units=_units())
 
 
+def training_crop() -> Operator:
+    """The CPU library of segzoo::training_crop for this machine's architecture."""
+    # OpenCV multiplies and adds in two steps, and so must we to give its bytes; without traps loops become vectors.
+    units = _units("-ffp-contract=off", "-fno-trapping-math")
+    return Operator(name="training_crop", title="training crops", units=units)
+
+
 def operators(device: str = CPU) -> tuple[Operator, ...]:
     """All that is compiled for a kind of device; nothing for one that has no compiled operators."""
-    return (neighborhood_attention(), deformable_attention()) if device == CPU else ()
+    return (neighborhood_attention(), deformable_attention(), training_crop()) if device == CPU else ()
 
 
 def cuda_operator(name: str, title: str, defines: tuple[str, ...] = ()) -> Operator:
@@ -89,8 +96,8 @@ def rivals() -> Operator:
     return Operator(name="rivals", title="the rivals of the benchmark", units=_units(), place="benchmarks")
 
 
-def _units() -> tuple[Unit, ...]:
-    units = [Unit(source="cpu.cpp", name="cpu", flags=("-O2",)), _variant("portable")]
+def _units(*flags: str) -> tuple[Unit, ...]:
+    units = [Unit(source="cpu.cpp", name="cpu", flags=("-O2",)), _variant("portable", *flags)]
     if platform.machine() in ("x86_64", "AMD64"):
-        units += [_variant("avx2", *_AVX2), _variant("avx512", *_AVX512)]
+        units += [_variant("avx2", *_AVX2, *flags), _variant("avx512", *_AVX512, *flags)]
     return tuple(units)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from segzoo import kernels
 from segzoo.errors import SegzooError
 from segzoo.training.plan import Plan
 
@@ -137,6 +138,8 @@ def batches(
 
     The workers end with the body, whatever ends it.
     """
+    # Crops are cut on the CPU wherever the network is; forked workers have what is loaded here.
+    kernels.load()
     loader: DataLoader[Any] = DataLoader(
         Samples(source, plan.seed),
         batch_sampler=_Numbers(plan, rank, first),
@@ -161,6 +164,7 @@ def _begin_worker(number: int) -> None:
     """A worker reads with one thread, and leaves signals to the process that writes the checkpoint."""
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+    kernels.load()  # Where workers are not forked; what is compiled is there already.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 

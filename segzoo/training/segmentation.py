@@ -192,10 +192,10 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def rarity_weights(dataset: Dataset, pictures: int) -> Tensor:
-    """(mean share / share) ** 0.5 of each class over evenly spread labels, at most 10: float32 [K]."""
+    """(mean share / share) ** 0.25 of each class over evenly spread labels, at most 10: float32 [K]."""
     counts = np.zeros(dataset.num_classes, np.int64)
     for index in np.unique(np.linspace(0, pictures - 1, min(pictures, _LABELS_COUNTED)).astype(int)):
         label = dataset.label(int(index))
         counts += np.bincount(label.ravel(), minlength=dataset.num_classes)[: dataset.num_classes]
-    weights = np.sqrt(counts.mean() / np.maximum(counts, 1))
+    weights = (counts.mean() / np.maximum(counts, 1)) ** 0.25
     return torch.from_numpy(np.minimum(weights, _LARGEST_WEIGHT)).float()

@@ -154,7 +154,7 @@ class Recipe(Entry, frozen=True, kw_only=True, forbid_unknown_fields=True):
         crop: training crop (height, width) in pixels.
         scale: limits (long, short) in pixels of the keep-ratio resize before `scale_range` is drawn.
         losses: weight of each output's loss.
-        class_weights: "rarity" weights a class by (mean share / its share) ** 0.5 of the training pixels.
+        class_weights: "rarity" weights a class by (mean share / its share) ** 0.25 of the training pixels.
         clip_norm: largest norm of the whole gradient; a longer one is shortened to it.
         frozen_batch_norm: the backbone's batch norms stay in evaluation mode.
     """

@@ -81,6 +81,7 @@ def test_check_says_that_forward_and_backward_are_verified() -> None:
     assert lines[2].startswith("verifying backward ... ok (28 comparisons")
     assert lines[3].startswith("verifying deformable forward ... ok (4 comparisons")
     assert lines[4].startswith("verifying deformable backward ... ok (13 comparisons")
+    assert lines[5].startswith("verifying training crop ... ok (6 comparisons")
 
 
 def test_check_fails_when_an_error_is_beyond_its_tolerance(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,7 +121,11 @@ def test_status_compiles_nothing_and_clean_reports_what_it_removed(
 def test_build_reports_the_libraries() -> None:
     require_native()
     run = json.loads(_kernel("build", "--json").stdout)
-    assert list(run["conditions"]) == ["neighborhood_attention_library", "deformable_attention_library"]
+    assert list(run["conditions"]) == [
+        "neighborhood_attention_library",
+        "deformable_attention_library",
+        "training_crop_library",
+    ]
     sizes = [Path(library).stat().st_size for library in run["conditions"].values()]
     assert sum(sizes) == run["metrics"]["library_bytes"] > max(sizes) > 0
 

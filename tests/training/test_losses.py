@@ -11,6 +11,7 @@ from oracle_files import oracle
 
 from segzoo.errors import UsageError
 from segzoo.training.losses import pixel_accuracy, pixel_cross_entropy, weighted_losses
+from segzoo.training.segmentation import rarity_weights
 
 
 @pytest.fixture
@@ -59,3 +60,17 @@ def test_a_loss_for_an_output_that_is_not_there_names_it():
     logits = torch.zeros(1, 2, 4, 4)
     with pytest.raises(UsageError, match="aux_logits"):
         weighted_losses({"logits": logits}, torch.zeros(1, 4, 4).long(), {"logits": 1.0, "aux_logits": 0.4}, ignore=255)
+
+
+def test_rare_classes_weigh_more_by_the_fourth_root_of_their_share():
+    class Labels:
+        """One label of 32 pixels: 16 of class 0, 15 ignored, 1 of class 1, none of class 2."""
+
+        num_classes = 3
+
+        def label(self, index):
+            return np.array([0] * 16 + [255] * 15 + [1], np.uint8).reshape(4, 8)
+
+    weights = rarity_weights(Labels(), 1)
+    # Counts 16, 1, 0 have mean 17 / 3; what never comes counts as one pixel.
+    assert weights.tolist() == pytest.approx([(17 / 48) ** 0.25, (17 / 3) ** 0.25, (17 / 3) ** 0.25], rel=1e-6)

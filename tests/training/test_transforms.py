@@ -12,8 +12,9 @@ from scripted_draws import ListedDraws, SeededDraws
 
 from segzoo.data.read import read_image, read_label
 from segzoo.data.transforms import Augmentation, augmented, draw_crop, draw_size
-from segzoo.data.transforms_colour import Colours, distort, draw_colours
+from segzoo.data.transforms_colour import draw_colours
 from segzoo.errors import DatasetError
+from segzoo.kernels.training_crop import ColourSteps, training_crop
 
 
 def rule(**words) -> Augmentation:
@@ -58,28 +59,32 @@ def test_colours_are_those_of_the_published_pipeline_for_its_draws():
         draws = ListedDraws(row["draws_in_order"]) if "draws_in_order" in row else SeededDraws(row["seed"])
         colours = draw_colours(draws)
         # The records are BGR.
-        image = np.ascontiguousarray(patches[f"in/{row['patch']}"][..., ::-1])
-        result = distort(image, colours)[..., ::-1].astype(int)
+        result = in_colours(patches[f"in/{row['patch']}"][..., ::-1], colours)[..., ::-1].astype(int)
         # OpenCV's way back from HSV rounds by vector width and version: one step is allowed after it, none without.
         allowed = 0 if colours.saturation is None and colours.hue is None else 1
-        if (colours.saturation is not None and colours.hue is not None) or (
-            colours.contrast and not colours.contrast_first
-        ):
+        if (colours.saturation is not None and colours.hue is not None) or colours.late_contrast is not None:
             allowed *= 4
         difference = np.abs(result - patches[f"out/{row['name']}"])
         assert difference.max() <= allowed, row["name"]
         assert difference.mean() < 0.75
 
 
+def in_colours(image: np.ndarray, steps: ColourSteps) -> np.ndarray:
+    height, width = image.shape[:2]
+    box = (0, height, 0, width)
+    return training_crop(np.ascontiguousarray(image), (height, width), box, mirrored=False, steps=steps)
+
+
 def test_without_a_draw_the_colours_stay():
     image = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
-    assert distort(image, Colours()) is image
+    np.testing.assert_array_equal(in_colours(image, ColourSteps()), image)
 
 
 def test_values_are_cut_and_not_rounded():
     image = np.array([[[0, 101, 255]]], np.uint8)
-    assert distort(image, Colours(brightness=-0.5)).ravel().tolist() == [0, 100, 254]
-    assert distort(image, Colours(contrast=0.5, brightness=1.0)).ravel().tolist() == [0, 51, 127]
+    assert in_colours(image, ColourSteps(brightness=-0.5)).ravel().tolist() == [0, 100, 254]
+    assert in_colours(image, ColourSteps(brightness=1.0, early_contrast=0.5)).ravel().tolist() == [0, 51, 127]
+    assert in_colours(image, ColourSteps(late_contrast=1.5)).ravel().tolist() == [0, 151, 255]
 
 
 def test_the_whole_pipeline_takes_the_published_crop_for_a_seed():
@@ -109,15 +114,16 @@ def _through_hsv(row) -> bool:
 def test_draws_have_the_published_distribution():
     draws = np.random.default_rng(7)
     drawn = [draw_colours(draws) for _ in range(4000)]
-    for name, low, high in (
-        ("brightness", -32, 32),
-        ("contrast", 0.5, 1.5),
-        ("saturation", 0.5, 1.5),
-        ("hue", -18, 17),
+    # An even chance, for contrast of a place and then of a step: within 3.5 standard deviations (31.6 and 27.4).
+    for name, low, high, expected, spread in (
+        ("brightness", -32, 32, 2000, 111),
+        ("early_contrast", 0.5, 1.5, 1000, 96),
+        ("late_contrast", 0.5, 1.5, 1000, 96),
+        ("saturation", 0.5, 1.5, 2000, 111),
+        ("hue", -18, 17, 2000, 111),
     ):
         values = np.array([value for colours in drawn if (value := getattr(colours, name)) is not None])
-        # An even chance: 4000 draws stay within 3.5 standard deviations (31.6) of 2000.
-        assert abs(len(values) - 2000) < 111
+        assert abs(len(values) - expected) < spread
         assert values.min() >= low and values.max() <= high
         spread = (high - low) / np.sqrt(12)
         assert abs(values.mean() - (low + high) / 2) < 4 * spread / np.sqrt(len(values))

@@ -1,0 +1,100 @@
+// The CPU kernel of segzoo::training_crop, registered through PyTorch's stable ABI.
+//
+// Here: reading tensors, places and weights of the resize. The arithmetic is in cpu_variant.cpp. It runs on one
+// thread: a reading process has no other.
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/ScalarType.h>
+#include <torch/headeronly/util/Exception.h>
+
+#include <cmath>
+#include <optional>
+#include <vector>
+
+#include "../shared/processor.h"
+#include "../shared/threads.h"
+#include "problem.h"
+
+namespace {
+
+using segzoo::Blend;
+using torch::stable::Tensor;
+
+const segzoo::Variant& variant() {
+#if defined(__x86_64__)
+  static constexpr auto all = {segzoo::portable_variant, segzoo::avx2_variant, segzoo::avx512_variant};
+#else
+  static constexpr auto all = {segzoo::portable_variant};
+#endif
+  static const segzoo::Variant chosen = all.begin()[segzoo::processor_variant()]();
+  return chosen;
+}
+
+int16_t weight(float share) { return static_cast<int16_t>(std::nearbyint(share * 2048.0f)); }
+
+// Where the places [begin, end) of `resized` come from, of `length`. OpenCV lets a row beyond the edge keep its two
+// weights, but gives a column beyond it one.
+std::vector<Blend> blends(long length, long resized, long begin, long end, bool columns) {
+  std::vector<Blend> result;
+  const double scale = 1.0 / (static_cast<double>(resized) / static_cast<double>(length));
+  for (long place = begin; place < end; ++place) {
+    float share = static_cast<float>((static_cast<double>(place) + 0.5) * scale - 0.5);
+    long first = static_cast<long>(std::floor(share));
+    share -= static_cast<float>(first);
+    if (columns && first < 0) first = 0, share = 0.0f;
+    if (columns && first >= length - 1) first = length - 1, share = 0.0f;
+    const auto inside = [&](long i) { return static_cast<int32_t>(std::min(std::max(i, 0L), length - 1)); };
+    result.push_back({inside(first), inside(first + 1), weight(1.0f - share), weight(share)});
+  }
+  return result;
+}
+
+// Colours as Python gives them: factor and shift of two steps before, of the saturation and of a step after, and the
+// turn of the hue. A step that is left out is not a number.
+segzoo::Colours colours_of(const std::vector<double>& steps) {
+  const auto affine = [&](int at) {
+    return segzoo::Affine{!std::isnan(steps[at]), static_cast<float>(steps[at]), static_cast<float>(steps[at + 1])};
+  };
+  const bool turned = !std::isnan(steps[8]);
+  return {{affine(0), affine(2)}, affine(4), turned, turned ? static_cast<int32_t>(steps[8]) : 0, affine(6)};
+}
+
+Tensor training_crop(const Tensor& picture, const std::vector<int64_t> size, const std::vector<int64_t> box,
+                     bool mirrored, const std::vector<double> steps) {
+  STD_TORCH_CHECK(picture.dim() == 3 && picture.size(2) == 3 &&
+                      picture.scalar_type() == torch::headeronly::ScalarType::Byte,
+                  "training_crop: the picture must be uint8 [height, width, 3]");
+  STD_TORCH_CHECK(size.size() == 2 && box.size() == 4 && steps.size() == 9,
+                  "training_crop: size has 2, box 4 and colours 9 numbers");
+  STD_TORCH_CHECK(picture.size(0) > 0 && picture.size(1) > 0 && box[0] >= 0 && box[0] < box[1] && box[1] <= size[0] &&
+                      box[2] >= 0 && box[2] < box[3] && box[3] <= size[1],
+                  "training_crop: the box is not inside the resized picture");
+  STD_TORCH_CHECK(std::isnan(steps[8]) || (steps[8] >= 0 && steps[8] < 180), "training_crop: the hue turns by 0..179");
+  const Tensor whole = torch::stable::contiguous(picture);
+  segzoo::Problem problem{};
+  problem.picture = static_cast<const uint8_t*>(whole.const_data_ptr());
+  problem.width = whole.size(1);
+  problem.rows = box[1] - box[0];
+  problem.columns = box[3] - box[2];
+  problem.mirrored = mirrored;
+  problem.colours = colours_of(steps);
+  const std::vector<Blend> rows = blends(whole.size(0), size[0], box[0], box[1], false);
+  const std::vector<Blend> columns = blends(whole.size(1), size[1], box[2], box[3], true);
+  problem.row_blends = rows.data();
+  problem.column_blends = columns.data();
+  Tensor result = torch::stable::new_empty(whole, {problem.rows, problem.columns, 3});
+  problem.crop = static_cast<uint8_t*>(result.mutable_data_ptr());
+  const segzoo::Memory<uint8_t> scratch(segzoo::scratch_bytes(problem.columns));
+  variant().crop(problem, scratch.get());
+  return result;
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(segzoo, CPU, library) { library.impl("training_crop", TORCH_BOX(&training_crop)); }
+
+// What the loader reports: the name of the variant in use.
+extern "C" __attribute__((visibility("default"))) const char* segzoo_training_crop_variant() {
+  return variant().name;
+}

@@ -1,0 +1,79 @@
+"""The operator segzoo::training_crop: a part of a resized picture in other colours, without the rest of it.
+
+The reference does it step by step with OpenCV and stands at CompositeExplicitAutograd; the compiled kernel gives the
+same bytes row by row, and reads and writes only what the crop needs. It has no gradient.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from segzoo.kernels import training_crop_reference
+
+_library = torch.library.Library("segzoo", "FRAGMENT")
+_library.define("training_crop(Tensor picture, int[] size, int[] box, bool mirrored, float[] steps) -> Tensor")
+_library.impl("training_crop", training_crop_reference.training_crop, "CompositeExplicitAutograd")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColourSteps:
+    """What is done to the colours, in this order; None leaves a step out. Each ends with cutting to whole numbers.
+
+    Attributes:
+        brightness: is added to every value.
+        early_contrast: factor on every value, before saturation and hue.
+        saturation: factor on S of 8-bit HSV.
+        hue: is added to H of 8-bit HSV, in units of 2 degrees.
+        late_contrast: factor on every value, after them.
+    """
+
+    brightness: float | None = None
+    early_contrast: float | None = None
+    saturation: float | None = None
+    hue: int | None = None
+    late_contrast: float | None = None
+
+
+def training_crop(
+    picture: NDArray[np.uint8],
+    size: tuple[int, int],
+    box: Sequence[int],
+    *,
+    mirrored: bool,
+    steps: ColourSteps,
+) -> NDArray[np.uint8]:
+    """The part `box` of `picture` resized bilinearly to `size`, mirrored where wanted, in other colours.
+
+    Args:
+        picture: uint8 RGB [h, w, 3].
+        size: (height, width) of the resized picture, as OpenCV's INTER_LINEAR makes it.
+        box: rows top to bottom - 1, columns left to right - 1 of it, as (top, bottom, left, right).
+        mirrored: left and right change places.
+        steps: see `ColourSteps`.
+
+    Returns:
+        uint8 RGB [bottom - top, right - left, 3].
+    """
+    result = torch.ops.segzoo.training_crop(torch.from_numpy(picture), size, list(box), mirrored, numbers_of(steps))
+    return result.numpy()
+
+
+def numbers_of(steps: ColourSteps) -> list[float]:
+    """Factor and shift of brightness, early contrast, saturation and late contrast, and the hue; nan leaves out."""
+    factors = steps.early_contrast, steps.saturation, steps.late_contrast
+    pairs = [(math.nan if factor is None else factor, 0.0) for factor in factors]
+    brightness = (math.nan, 0.0) if steps.brightness is None else (1.0, steps.brightness)
+    hue = math.nan if steps.hue is None else float(steps.hue % training_crop_reference.HUES)
+    return [*brightness, *(number for pair in pairs for number in pair), hue]
+
+
+@torch.library.register_fake("segzoo::training_crop")
+def _fake(picture: Tensor, size: list[int], box: list[int], mirrored: bool, steps: list[float]) -> Tensor:
+    return picture.new_empty(box[1] - box[0], box[3] - box[2], 3)
