@@ -39,6 +39,7 @@ ALLOWED: dict[str, set[str]] = {
     "weights.runs": {"registry", "zoo", "weights"},
     "kernels.inspect": {"kernels", "device"},
     "doctor": {"zoo", "kernels", "kernels.inspect"},
+    "preparation": {"data", "weights", "zoo"},
     "evaluation": {"data", "device", "inference", "kernels", "metrics", "registry", "report", "weights", "zoo"},
     "compare": {"metrics", "report"},
     "pictures": {"data", "device", "inference", "kernels", "registry", "report", "weights", "zoo"},

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from segzoo.cli.options import DataRoot, Format, FormatOption, Json, Limit, NoProgress, Output, Quiet
-from segzoo.cli.output import emit, progress
+from segzoo.cli.options import (
+    DataRoot,
+    DryRun,
+    Format,
+    FormatOption,
+    Json,
+    Limit,
+    NoProgress,
+    Offline,
+    Output,
+    Quiet,
+    go_offline,
+)
+from segzoo.cli.output import emit, progress, say
+from segzoo.errors import UsageError
 
 data = typer.Typer(help="Look after the files of data sets.", rich_markup_mode=None, no_args_is_help=True)
 
@@ -31,6 +46,57 @@ DatasetName = Annotated[
 ]
 Split = Annotated[str, typer.Option("--split", help="Part of the data set.")]
 PerClass = Annotated[bool, typer.Option("--per-class", help="Show the classes too.")]
+
+
+@data.command("prepare")
+def prepare(
+    dataset: Annotated[
+        str, typer.Argument(metavar="DATASET", help="A data set of the zoo.", autocompletion=complete_dataset)
+    ],
+    root: Annotated[
+        Path | None, typer.Option("--root", help="Folder that holds data sets (default: SEGZOO_DATA).")
+    ] = None,
+    split: Annotated[
+        list[str] | None, typer.Option("--split", help="Only what this split needs; may be given several times.")
+    ] = None,
+    archives: Annotated[
+        Path | None, typer.Option("--archives", help="Folder of the archives (default: downloads/ below the root).")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Accept the licence; do not ask.")] = False,
+    dry_run: DryRun = False,
+    offline: Offline = False,
+    quiet: Quiet = False,
+    no_progress: NoProgress = False,
+    format: FormatOption = Format.TABLE,
+    json: Json = False,
+    output: Output = None,
+) -> None:
+    """Download a data set, or say what to fetch by hand; check, unpack and convert it."""
+    from segzoo import preparation
+
+    go_offline(offline)
+    plan = preparation.make_plan(dataset, root=root, splits=tuple(split or ()), archives=archives)
+    for line in plan.words():
+        say(line, quiet=quiet)
+    if dry_run:
+        run = preparation.planned(plan)
+    else:
+        if plan.by("download") and not plan.by("by hand") and not yes:
+            _accept(plan.name, plan.entry.licence)
+        run = preparation.prepare(plan, progress=partial(_files_bar, quiet=quiet or no_progress), quiet=quiet)
+    emit([run], format=format, json=json, output=output, also="archive" if dry_run else "split")
+
+
+def _accept(name: str, licence: str | None) -> None:
+    """Asks whether the licence is accepted; without a terminal --yes has to say so."""
+    if not sys.stdin.isatty():
+        raise UsageError(f"{name} has a licence ({licence or 'unknown'}); say --yes to accept it and download")
+    typer.confirm("Accept this licence and download?", abort=True, err=True)
+
+
+def _files_bar(names: Iterable[str], total: int, what: str, *, quiet: bool) -> Iterable[str]:
+    say(f"segzoo: {what}: {total} files", quiet=quiet)
+    return progress(names, total=total, unit="file", quiet=quiet)
 
 
 @data.command("check")

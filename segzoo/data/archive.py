@@ -152,7 +152,9 @@ class ArchiveFiles:
         if member.crc is None:
             return data
         try:
-            whole = zlib.decompress(data, wbits=-15) if member.method == zipfile.ZIP_DEFLATED else data
+            # One byte more than announced is enough to see that it is too long.
+            unpacker = zlib.decompressobj(wbits=-15)
+            whole = unpacker.decompress(data, member.size + 1) if member.method == zipfile.ZIP_DEFLATED else data
         except zlib.error as error:
             raise DatasetError(f"{self.where(name)} is damaged ({error}); get the archive anew") from error
         if len(whole) != member.size or zlib.crc32(whole) != member.crc:
@@ -165,13 +167,17 @@ def is_archive(path: Path) -> bool:
     return path.is_file()
 
 
-def open_archive(path: Path) -> ArchiveFiles:
+def open_archive(path: Path, *, unpack_in: Path | None = None) -> ArchiveFiles:
     """The files of a zip or tar archive; a compressed tar is unpacked to a plain one first, once (unpacked.py).
+
+    Args:
+        path: the archive.
+        unpack_in: the folder for the plain tar; below the data folder where None.
 
     Raises:
         DatasetError: it is neither, damaged, encrypted or packed in a way that is not known.
     """
-    tar = plain_tar(path) if compressed_tar(path) else path
+    tar = plain_tar(path, unpack_in) if compressed_tar(path) else path
     try:
         status = tar.stat()
     except OSError as error:

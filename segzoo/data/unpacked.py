@@ -28,8 +28,8 @@ def compressed_tar(path: Path) -> bool:
     return _opener(path) is not None
 
 
-def plain_tar(path: Path) -> Path:
-    """The plain tar of a compressed one, made below the data folder where it is not there yet.
+def plain_tar(path: Path, folder: Path | None = None) -> Path:
+    """The plain tar of a compressed one in `folder` (below the data folder where None), made if it is not there yet.
 
     It is known by the archive's path, size and time; a new archive makes a new one. What is left of an
     interrupted unpacking is never taken for a whole one.
@@ -39,7 +39,7 @@ def plain_tar(path: Path) -> Path:
     """
     status = path.stat()
     facts = f"{path.resolve()} {status.st_size} {status.st_mtime_ns}"
-    folder = paths.data_folder() / "unpacked"
+    folder = folder or paths.data_folder() / "unpacked"
     target = folder / f"{path.name.partition('.')[0]}-{hashlib.sha256(facts.encode()).hexdigest()[:12]}.tar"
     if target.is_file():
         return target

@@ -246,6 +246,13 @@ COLUMNS: dict[str, list[Column]] = {
         Column("dtype", condition("dtype")),
         Column("images/s", metric("images_per_second"), "{:.3g}".format),
     ],
+    "data prepare": [
+        Column("data set", model_name),
+        Column("folder", condition("root")),
+        Column("pairs", metric("pairs")),
+        Column("archives", metric("archives")),
+        Column("licence", condition("licence")),
+    ],
     "data check": [
         Column("data set", model_name),
         Column("split", condition("split")),

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import sys
-import time
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,15 +13,12 @@ from segzoo import paths
 from segzoo.errors import IntegrityError, NetworkError, SegzooError
 from segzoo.weights.formats import detect_format
 from segzoo.weights.mirror_errors import MirrorError
+from segzoo.weights.mirrors import bring, say
 from segzoo.weights.partial import Partial
 from segzoo.weights.records import Record, hash_file, read_record, record_path, write_record
 from segzoo.weights.sources import Source, weights_source
-from segzoo.weights.transfer import receive
+from segzoo.weights.transfer import Wanted
 from segzoo.zoo.schema import Model
-
-# Tries of one mirror in a row that bring no new byte before the next mirror's turn.
-FRUITLESS_TRIES = 3
-PAUSE_S = 1.0
 
 
 def fetch(name: str, model_entry: Model, *, part: str = "model", progress: bool = True) -> Path:
@@ -120,7 +115,7 @@ def _only_one(target: Path, *, progress: bool) -> Iterator[None]:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            _say(f"waiting for another process that downloads {target.name}", progress)
+            say(f"waiting for another process that downloads {target.name}", progress)
             lock.acquire()
     except OSError as error:
         raise SegzooError(f"cannot write in {target.parent}: {error.strerror}; set SEGZOO_HOME elsewhere") from error
@@ -137,82 +132,27 @@ def lock_path(target: Path) -> Path:
 
 def _download(source: Source, target: Path, *, progress: bool) -> Path:
     record = read_record(target)
-    failures: list[tuple[str, MirrorError]] = []
-    for url in source.urls:
-        try:
-            return _from_mirror(url, source, target, record, progress=progress)
-        except MirrorError as error:
-            failures.append((url, error))
-            if url != source.urls[-1]:
-                _say(f"{url}: {error}; trying the next mirror", progress)
-    reasons = "; ".join(f"{url}: {error}" for url, error in failures)
-    if any(error.corrupt for _, error in failures):
-        raise IntegrityError(f"{source.name}: no mirror gave the right file: {reasons}")
-    kept = Partial.beside(target).size
-    hint = f" ({kept / 1e6:.1f} MB are kept, the next try goes on from there)" if kept else ""
-    raise NetworkError(f"{source.name}: no mirror gave the weights: {reasons}{hint}")
-
-
-def _from_mirror(url: str, source: Source, target: Path, record: Record | None, *, progress: bool) -> Path:
-    """Tries one mirror until the file is whole; gives up after a few tries in a row that bring nothing new."""
-    partial = Partial.beside(target)
-    most, fruitless = partial.resumable(url)[0], 0
-    while True:
-        resumed = partial.resumable(url)[0] > 0
-        try:
-            receive(url, partial, size=source.weights.bytes, progress=progress)
-            sha256 = _check_whole(source, partial, record, target)
-            break
-        except MirrorError as error:
-            if error.corrupt and resumed:
-                # The bytes of an earlier try may be to blame: once more, from the start.
-                partial.discard()
-                continue
-            fruitless = 0 if partial.size > most else fruitless + 1
-            most = max(most, partial.size)
-            if partial.size == 0:
-                partial.discard()
-            if not error.transient or fruitless >= FRUITLESS_TRIES:
-                raise
-        time.sleep(PAUSE_S * fruitless)
-    _publish(partial, target)
+    wanted = Wanted(name=source.name, size=source.weights.bytes)
+    url, sha256 = bring(
+        source.urls, target, wanted, functools.partial(_check_whole, source, record, target), progress=progress
+    )
     write_record(target, url=url, sha256=sha256)
     return target
 
 
-def _check_whole(source: Source, partial: Partial, record: Record | None, target: Path) -> str:
-    """The hash of a finished download. A wrong file is removed."""
+def _check_whole(source: Source, record: Record | None, target: Path, partial: Partial) -> str:
+    """The hash of a finished download."""
     size, expected = source.weights.bytes, source.sha256
-    try:
-        detect_format(partial.path)
-        sha256 = hash_file(partial.path)
-        if size is not None and partial.size != size:
-            raise MirrorError(f"gave {partial.size} bytes, the manifest says {size}", corrupt=True)
-        if expected is not None and not sha256.startswith(expected):
-            raise MirrorError(f"its file has sha256 {sha256[: len(expected)]}, expected is {expected}", corrupt=True)
-        if expected is None and record is not None and record.sha256 != sha256:
-            raise MirrorError(
-                f"its file has sha256 {sha256[:16]}, but the first download, on {record.date}, had "
-                f"{record.sha256[:16]}; if the new one is right, delete {record_path(target)}",
-                corrupt=True,
-            )
-    except IntegrityError as error:
-        partial.discard()
-        raise MirrorError(str(error), corrupt=True) from error
-    except MirrorError:
-        partial.discard()
-        raise
+    detect_format(partial.path)
+    sha256 = hash_file(partial.path)
+    if size is not None and partial.size != size:
+        raise MirrorError(f"gave {partial.size} bytes, the manifest says {size}", corrupt=True)
+    if expected is not None and not sha256.startswith(expected):
+        raise MirrorError(f"its file has sha256 {sha256[: len(expected)]}, expected is {expected}", corrupt=True)
+    if expected is None and record is not None and record.sha256 != sha256:
+        raise MirrorError(
+            f"its file has sha256 {sha256[:16]}, but the first download, on {record.date}, had "
+            f"{record.sha256[:16]}; if the new one is right, delete {record_path(target)}",
+            corrupt=True,
+        )
     return sha256
-
-
-def _publish(partial: Partial, target: Path) -> None:
-    """Gives the finished file its name, so that a reader sees nothing or all of it."""
-    with partial.path.open("rb") as file:
-        os.fsync(file.fileno())
-    os.replace(partial.path, target)
-    partial.discard()
-
-
-def _say(message: str, progress: bool) -> None:
-    if progress:
-        print(f"segzoo: {message}", file=sys.stderr)

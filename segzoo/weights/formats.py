@@ -31,7 +31,7 @@ def format_of_start(start: bytes) -> Format:
         return "pickle"
     if len(start) >= 9 and start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= _SAFETENSORS_HEADER_LIMIT:
         return "safetensors"
-    raise ValueError(_what_it_is(start))
+    raise ValueError(describe_start(start))
 
 
 def detect_format(path: Path) -> Format:
@@ -57,7 +57,8 @@ def detect_format(path: Path) -> Format:
     return kind
 
 
-def _what_it_is(start: bytes) -> str:
+def describe_start(start: bytes) -> str:
+    """What a file with these first bytes looks like, for a message that refuses it."""
     text = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if not start:
         return "an empty file"

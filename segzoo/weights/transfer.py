@@ -6,7 +6,9 @@ import errno
 import re
 import shutil
 import sys
+from collections.abc import Callable
 from contextlib import closing
+from dataclasses import dataclass
 
 import requests
 from tqdm import tqdm
@@ -22,17 +24,39 @@ _TRANSIENT_STATUS = {408, 425, 429, 500, 502, 503, 504}
 _FULL_DISK = {errno.ENOSPC, errno.EDQUOT}
 
 
-def receive(url: str, partial: Partial, *, size: int | None, progress: bool) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What a download is to bring, for its checks and its messages.
+
+    Attributes:
+        name: the model or data set.
+        what: what is wanted, in a word.
+        size: bytes that the whole file must have, where that is known.
+        check_start: raises ValueError ("an HTML page") where the first bytes cannot be what is wanted.
+        room: what to do about a full disk.
+    """
+
+    name: str
+    what: str = "weights"
+    size: int | None = None
+    check_start: Callable[[bytes], object] = format_of_start
+    room: str = "make room (`segzoo cache prune`) or set SEGZOO_HOME to another disk"
+
+
+def receive(url: str, partial: Partial, wanted: Wanted, *, progress: bool) -> None:
     """Brings the file at `url` into `partial` until it is whole, resuming where the server allows it.
 
     Args:
-        size: bytes that the whole file must have, where that is known.
+        url: the address.
+        partial: the unfinished file.
+        wanted: what it is to be.
         progress: show a bar on stderr, on a terminal.
 
     Raises:
         MirrorError: this server does not give the file.
         SegzooError: the disk is full or not writable; what has come so far stays.
     """
+    size = wanted.size
     offset, validator = partial.resumable(url)
     # Without "identity" a server may compress, and its Content-Length would not be the file's.
     headers = {"Accept-Encoding": "identity", "User-Agent": f"segzoo/{__version__}"}
@@ -40,7 +64,7 @@ def receive(url: str, partial: Partial, *, size: int | None, progress: bool) -> 
         headers |= {"Range": f"bytes={offset}-", "If-Range": validator}
     try:
         with closing(requests.get(url, headers=headers, stream=True, timeout=TIMEOUT_S)) as response:
-            _check_status(response)
+            _check_status(response, wanted)
             if response.status_code == 416:
                 return _settle_unsatisfiable(response, partial, offset)
             resumed = response.status_code == 206
@@ -52,24 +76,24 @@ def receive(url: str, partial: Partial, *, size: int | None, progress: bool) -> 
                 raise MirrorError(f"offers {total} bytes, the manifest says {size}", corrupt=True)
             if not resumed:
                 _begin(response, url, partial)
-            _check_space(partial, total)
-            _append(response, partial, total, progress=progress)
+            _check_space(partial, total, wanted)
+            _append(response, partial, total, wanted, progress=progress)
     except requests.RequestException as error:
         raise mirror_error(error) from error
     except OSError as error:
-        raise _disk_error(error, partial) from error
+        raise _disk_error(error, partial, wanted) from error
     if total is not None and partial.size < total:
         raise MirrorError(f"the connection ended after {partial.size} of {total} bytes", transient=True)
 
 
-def _check_status(response: requests.Response) -> None:
+def _check_status(response: requests.Response, wanted: Wanted) -> None:
     status = response.status_code
     if status >= 400 and status != 416:
         raise MirrorError(f"HTTP {status} {response.reason or ''}".strip(), transient=status in _TRANSIENT_STATUS)
     if status not in (200, 206, 416):
         raise MirrorError(f"unexpected answer HTTP {status}")
     if status != 416 and response.headers.get("Content-Type", "").lower().startswith("text/html"):
-        raise MirrorError("an HTML page instead of weights")
+        raise MirrorError(f"an HTML page instead of {wanted.what}")
 
 
 def _settle_unsatisfiable(response: requests.Response, partial: Partial, offset: int) -> None:
@@ -107,17 +131,19 @@ def _begin(response: requests.Response, url: str, partial: Partial) -> None:
     partial.begin(url, _validator(response) if resumable else None)
 
 
-def _check_space(partial: Partial, total: int | None) -> None:
+def _check_space(partial: Partial, total: int | None, wanted: Wanted) -> None:
     needed = (total or 0) - partial.size
     free = shutil.disk_usage(partial.path.parent).free
     if needed > free:
         raise SegzooError(
             f"not enough space in {partial.path.parent}: {needed / 1e6:.1f} MB are needed, {free / 1e6:.1f} MB free; "
-            "make room (`segzoo cache prune`) or set SEGZOO_HOME to another disk"
+            f"{wanted.room}"
         )
 
 
-def _append(response: requests.Response, partial: Partial, total: int | None, *, progress: bool) -> None:
+def _append(
+    response: requests.Response, partial: Partial, total: int | None, wanted: Wanted, *, progress: bool
+) -> None:
     name = partial.path.name.removesuffix(".partial")
     with (
         partial.path.open("ab") as file,
@@ -134,22 +160,22 @@ def _append(response: requests.Response, partial: Partial, total: int | None, *,
     ):
         for chunk in response.iter_content(CHUNK_BYTES):
             if file.tell() == 0:
-                _check_start(chunk)
+                _check_start(chunk, wanted)
             file.write(chunk)
             bar.update(len(chunk))
 
 
-def _check_start(chunk: bytes) -> None:
+def _check_start(chunk: bytes, wanted: Wanted) -> None:
     try:
-        format_of_start(chunk)
+        wanted.check_start(chunk)
     except ValueError as error:
-        raise MirrorError(f"{error} instead of weights") from error
+        raise MirrorError(f"{error} instead of {wanted.what}") from error
 
 
-def _disk_error(error: OSError, partial: Partial) -> SegzooError:
+def _disk_error(error: OSError, partial: Partial, wanted: Wanted) -> SegzooError:
     if error.errno in _FULL_DISK:
         return SegzooError(
             f"the disk of {partial.path.parent} is full; the {partial.size / 1e6:.1f} MB in {partial.path.name} are "
-            "kept and the next try goes on from there: make room, or set SEGZOO_HOME to another disk"
+            f"kept and the next try goes on from there: {wanted.room}"
         )
     return SegzooError(f"cannot write {partial.path}: {error.strerror or error}")

@@ -33,12 +33,51 @@ class Split(Entry, frozen=True, kw_only=True, forbid_unknown_fields=True):
     Attributes:
         names: a file with the name of one image a line.
         count: pairs in the published split; with another number a result is marked as partial.
+        other_counts: numbers of pairs of other lists of the split that are in use.
     """
 
     images: str
     labels: str | None = None
     names: str | None = None
     count: int | None = None
+    other_counts: tuple[int, ...] = ()
+
+
+class Archive(Entry, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One file that a data set is published as, and what of it becomes which folder.
+
+    Attributes:
+        name: the file's name.
+        url: addresses to download it from; none where it is given only to people who have registered.
+        page: where a person finds it.
+        bytes: its published size; md5, sha1, sha256: its published hashes.
+        unpacked_bytes: about how much it takes unpacked.
+        take: folder in the archive -> folder below the data set's root. Nothing where `convert` reads it.
+        splits: the splits that need it; all where empty.
+    """
+
+    name: str
+    url: list[str] = []
+    page: str | None = None
+    bytes: int | None = None
+    unpacked_bytes: int | None = None
+    md5: str | None = None
+    sha1: str | None = None
+    sha256: str | None = None
+    take: dict[str, str] = {}
+    splits: tuple[str, ...] = ()
+
+
+class Lookalike(Entry, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Something else that is often taken for a data set.
+
+    Attributes:
+        has: files or folders, by any of which it is known.
+        what: what it is, and what to do.
+    """
+
+    has: tuple[str, ...]
+    what: str
 
 
 class Dataset(Entry, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -53,6 +92,11 @@ class Dataset(Entry, frozen=True, kw_only=True, forbid_unknown_fields=True):
         label_coding: labels are indices (grey or palette), or pictures of the palette's "colours".
         ignore_colours: colours that take no part, where labels are colours.
         palette: one RGB colour a class.
+        other_layouts: other folders in which the same files are in use, by split.
+        published_ignore: the ignored values that the published files have, where `labels` knows more.
+        archives: what the data set is published as.
+        convert: the step that makes the folders of what was published, a file of segzoo/preparation/.
+        lookalikes: what `segzoo data check` tells from it.
     """
 
     layout: Literal["folders", "scenes"] = "folders"
@@ -68,6 +112,11 @@ class Dataset(Entry, frozen=True, kw_only=True, forbid_unknown_fields=True):
     palette: list[tuple[int, int, int]] | None = None
     licence: str | None = None
     source: str | None = None
+    other_layouts: list[dict[str, Split]] = []
+    published_ignore: tuple[int, ...] | None = None
+    archives: list[Archive] = []
+    convert: Literal["pascal_context", "voc_augmented"] | None = None
+    lookalikes: list[Lookalike] = []
 
 
 class Weights(Entry, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -2,43 +2,22 @@
 
 from __future__ import annotations
 
-import functools
-import http.server
 import io
 import os
 import random
 import socket
-import sys
-import threading
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
+from download_server import MIB, server
 
 from segzoo.registry import entry
-from segzoo.weights import download
 from segzoo.zoo.schema import Model
 
-sys.path.insert(0, str(Path(__file__).parent))
-from weights_server import MIB, Handler, Server
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """A server with no pages yet; pauses between tries are cut short."""
-    monkeypatch.setattr(download, "PAUSE_S", 0.0)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    state = Server(0)
-    httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, state))
-    state.port = httpd.server_address[1]
-    thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    yield state
-    httpd.shutdown()
-    thread.join()
-    httpd.server_close()
+__all__ = ["server"]
 
 
 @pytest.fixture

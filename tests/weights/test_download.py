@@ -9,7 +9,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from weights_server import Page
+from download_server import Page
 
 from segzoo import paths
 from segzoo.errors import IntegrityError, NetworkError, SegzooError, UsageError

@@ -11,7 +11,7 @@ from collections import namedtuple
 from pathlib import Path
 
 import pytest
-from weights_server import MIB, Page
+from download_server import MIB, Page
 
 from segzoo.errors import IntegrityError, NetworkError, SegzooError
 from segzoo.weights import transfer

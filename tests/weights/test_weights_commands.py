@@ -10,7 +10,7 @@ import sys
 
 import pytest
 import torch
-from weights_server import MIB, Page
+from download_server import MIB, Page
 
 from segzoo.errors import IntegrityError, UsageError
 from segzoo.registry import create_model

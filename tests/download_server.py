@@ -1,11 +1,18 @@
-"""A weights server on 127.0.0.1 with the vices of real ones."""
+"""A file server on 127.0.0.1 with the vices of real ones, and the fixture that starts it."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import http.server
 import re
+import threading
 import time
+from collections.abc import Iterator
+
+import pytest
+
+from segzoo.weights import mirrors
 
 MIB = 1 << 20
 
@@ -98,3 +105,19 @@ class Handler(http.server.BaseHTTPRequestHandler):
             except OSError:
                 return
             time.sleep(page.seconds_per_mib / 4)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A server with no pages yet; pauses between tries are cut short."""
+    monkeypatch.setattr(mirrors, "PAUSE_S", 0.0)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    state = Server(0)
+    httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, state))
+    state.port = httpd.server_address[1]
+    thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    yield state
+    httpd.shutdown()
+    thread.join()
+    httpd.server_close()
