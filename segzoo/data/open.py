@@ -79,6 +79,8 @@ def find_files(name: str, entry: schema.Dataset, images: str, root: str | Path |
             raise DatasetError(f"the data set {name} is not in {place}: it has no folder {images} nor {below}/{images}")
     how = "" if root is not None else " (or say where it is by --data-root or SEGZOO_DATA)"
     fetch = f"get it from {entry.source}" if entry.source else "get it from its authors"
+    if entry.archives:
+        fetch = f"`segzoo data prepare {name}` brings it, or {fetch}"
     raise DatasetError(
         f"the data set {name} is not here: there is no folder {place / images}; {fetch}, into {place}{how}"
     )
