@@ -92,10 +92,8 @@ def test_an_empty_folder_and_missing_ones_are_errors(folder, tmp_path):
 
 def test_a_missing_data_set_says_what_to_get_and_where_to_put_it(tmp_path, monkeypatch):
     monkeypatch.setenv("SEGZOO_DATA", str(tmp_path))
-    with pytest.raises(
-        DatasetError,
-        match=r"ade20k is not here: .*`segzoo data prepare ade20k` brings it, or get it from http.*\.zip, into .*ADEChallenge",
-    ):
+    brings = "`segzoo data prepare ade20k` brings it, or get it from http"
+    with pytest.raises(DatasetError, match=rf"ade20k is not here: .*{brings}.*\.zip, into .*ADEChallenge"):
         open_dataset("ade20k")
     with pytest.raises(UsageError, match="ade20k has the splits train, val, not 'vla'; did you mean 'val'"):
         open_dataset("ade20k", split="vla")
