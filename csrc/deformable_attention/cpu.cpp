@@ -4,9 +4,6 @@
 // cpu_variant.cpp.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
-#include <torch/csrc/stable/tensor.h>
-#include <torch/headeronly/core/ScalarType.h>
-#include <torch/headeronly/util/Exception.h>
 
 #include <tuple>
 #include <type_traits>
@@ -15,6 +12,7 @@
 #include "../shared/processor.h"
 #include "../shared/threads.h"
 #include "problem.h"
+#include "tensors.h"
 
 namespace {
 
@@ -22,8 +20,8 @@ using segzoo::Level;
 using segzoo::Memory;
 using segzoo::Problem;
 using segzoo::run_units;
-using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
+using segzoo::ScalarType;
+using segzoo::Tensor;
 
 const segzoo::Variants& variants() {
 #if defined(__x86_64__)
@@ -42,37 +40,13 @@ const segzoo::Variant<Real>& variant() {
 }
 
 std::vector<Level> levels_of(const std::vector<int64_t>& shapes) {
-  STD_TORCH_CHECK(!shapes.empty() && shapes.size() % 2 == 0,
-                  "deformable attention: spatial_shapes must be pairs of height and width");
   std::vector<Level> levels;
   long start = 0;
   for (size_t i = 0; i < shapes.size(); i += 2) {
-    STD_TORCH_CHECK(shapes[i] > 0 && shapes[i + 1] > 0, "deformable attention: a level without tokens");
     levels.push_back({shapes[i], shapes[i + 1], start});
     start += shapes[i] * shapes[i + 1];
   }
   return levels;
-}
-
-// Shapes are checked here too: the operator can be called past its Python function.
-void check(const Tensor& value, const std::vector<Level>& levels, const Tensor& locations, const Tensor& weights) {
-  STD_TORCH_CHECK(value.dim() == 4 && locations.dim() == 6 && weights.dim() == 5,
-                  "deformable attention: value, locations and weights must have 4, 6 and 5 dimensions");
-  const long tokens = levels.back().start + levels.back().height * levels.back().width;
-  STD_TORCH_CHECK(value.size(1) == tokens, "deformable attention: value has ", value.size(1), " tokens, the levels ",
-                  tokens);
-  STD_TORCH_CHECK(locations.size(0) == value.size(0) && locations.size(2) == value.size(2) &&
-                      locations.size(3) == static_cast<int64_t>(levels.size()) && locations.size(5) == 2,
-                  "deformable attention: locations do not fit value and levels");
-  for (int64_t d = 0; d < 5; ++d) {
-    STD_TORCH_CHECK(weights.size(d) == locations.size(d),
-                    "deformable attention: weights differ from locations in dimension ", d);
-  }
-  const ScalarType dtype = value.scalar_type();
-  STD_TORCH_CHECK(dtype == ScalarType::Float || dtype == ScalarType::Double,
-                  "deformable attention: float64 and float32 only");
-  STD_TORCH_CHECK(locations.scalar_type() == dtype && weights.scalar_type() == dtype,
-                  "deformable attention: value, locations and weights must be of one dtype");
 }
 
 Problem describe(const Tensor& value, const std::vector<Level>& levels, const Tensor& locations,
@@ -136,31 +110,39 @@ std::tuple<Tensor, Tensor, Tensor> backward(Problem problem, const Tensor& grad_
   return {grad_value, grad_locations, grad_weights};
 }
 
-Tensor forward_any(const Tensor& value, const std::vector<int64_t> shapes, const Tensor& locations,
-                   const Tensor& weights) {
-  const std::vector<Level> levels = levels_of(shapes);
-  check(value, levels, locations, weights);
-  const Tensor v = torch::stable::contiguous(value), l = torch::stable::contiguous(locations);
-  const Tensor w = torch::stable::contiguous(weights);
-  const Problem problem = describe(v, levels, l, w);
-  return value.scalar_type() == ScalarType::Double ? forward<double>(problem, v) : forward<float>(problem, v);
+// Half precision is computed on float32 copies.
+Tensor cast(const Tensor& tensor, ScalarType dtype) {
+  return tensor.scalar_type() == dtype ? tensor : torch::stable::to(tensor, dtype);
 }
 
+Tensor dense(const Tensor& tensor, ScalarType dtype) { return torch::stable::contiguous(cast(tensor, dtype)); }
+
+Tensor forward_any(const Tensor& value, const std::vector<int64_t> shapes, const Tensor& locations,
+                   const Tensor& weights) {
+  segzoo::check_inputs(value, shapes, locations, weights);
+  const std::vector<Level> levels = levels_of(shapes);
+  const ScalarType wide = segzoo::computing_type(value);
+  const Tensor v = dense(value, wide), l = torch::stable::contiguous(locations);
+  const Tensor w = torch::stable::contiguous(weights);
+  const Problem problem = describe(v, levels, l, w);
+  return cast(wide == ScalarType::Double ? forward<double>(problem, v) : forward<float>(problem, v),
+              value.scalar_type());
+}
+
+// Sums never depend on threads, so that `deterministic` changes nothing here.
 std::tuple<Tensor, Tensor, Tensor> backward_any(const Tensor& grad_output, const Tensor& value,
                                                 const std::vector<int64_t> shapes, const Tensor& locations,
-                                                const Tensor& weights) {
+                                                const Tensor& weights, bool /*deterministic*/) {
+  segzoo::check_inputs(value, shapes, locations, weights);
+  segzoo::check_grad_output(grad_output, value, locations);
   const std::vector<Level> levels = levels_of(shapes);
-  check(value, levels, locations, weights);
-  STD_TORCH_CHECK(grad_output.dim() == 3 && grad_output.size(0) == value.size(0) &&
-                      grad_output.size(1) == locations.size(1) &&
-                      grad_output.size(2) == value.size(2) * value.size(3) &&
-                      grad_output.scalar_type() == value.scalar_type(),
-                  "deformable attention: grad_output is not like the output");
-  const Tensor g = torch::stable::contiguous(grad_output), v = torch::stable::contiguous(value);
+  const ScalarType wide = segzoo::computing_type(value);
+  const Tensor g = dense(grad_output, wide), v = dense(value, wide);
   const Tensor l = torch::stable::contiguous(locations), w = torch::stable::contiguous(weights);
   const Problem problem = describe(v, levels, l, w);
-  return value.scalar_type() == ScalarType::Double ? backward<double>(problem, g, v, l, w)
-                                                   : backward<float>(problem, g, v, l, w);
+  auto [grad_value, grad_locations, grad_weights] =
+      wide == ScalarType::Double ? backward<double>(problem, g, v, l, w) : backward<float>(problem, g, v, l, w);
+  return {cast(grad_value, value.scalar_type()), grad_locations, grad_weights};
 }
 
 }  // namespace

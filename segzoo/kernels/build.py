@@ -151,7 +151,7 @@ def _remove_leftovers(target: Path) -> None:
 def _compile(operator: Operator, tools: toolchain.Toolchain, work: Path, target: str) -> Path:
     text = toolchain.ninja_file(operator, tools, operator.folder, torch_folder(), target)
     (work / "build.ninja").write_text(text)
-    place = f"CUDA ({', '.join(tools.cuda.architectures)}; about a minute" if tools.cuda else "this CPU (about 10 s"
+    place = f"{', '.join(tools.cuda.architectures)} (about a minute" if tools.cuda else "this CPU (about 10 s"
     print(f"compiling {operator.title} for {place}, once) ...", file=sys.stderr, flush=True)
     begin = time.perf_counter()
     command = [tools.ninja, "-C", str(work), "-j", str(toolchain.jobs())]

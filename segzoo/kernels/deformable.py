@@ -20,7 +20,10 @@ _ARGUMENTS = "Tensor value, int[] spatial_shapes, Tensor locations, Tensor weigh
 
 _library = torch.library.Library("segzoo", "FRAGMENT")
 _library.define(f"deformable_attention({_ARGUMENTS}) -> Tensor")
-_library.define(f"deformable_attention_backward(Tensor grad_output, {_ARGUMENTS}) -> (Tensor, Tensor, Tensor)")
+_library.define(
+    f"deformable_attention_backward(Tensor grad_output, {_ARGUMENTS}, bool deterministic=False) "
+    "-> (Tensor, Tensor, Tensor)"
+)
 _library.impl("deformable_attention", deformable_reference.forward, "CompositeExplicitAutograd")
 _library.impl("deformable_attention_backward", deformable_reference.backward, "CompositeExplicitAutograd")
 
@@ -36,6 +39,9 @@ def deformable_attention(
     A location (x, y) in 0..1 spans its whole level: it reads pixel coordinates (x * W - 0.5, y * H - 0.5).
     What lies outside a map counts as zero, and the weights are not renormalised for it.
 
+    On CUDA the gradient of `value` is summed in no fixed order, unless torch.use_deterministic_algorithms
+    asks for one, which takes several times as long.
+
     Args:
         value: [batch, tokens, heads, head_dim], the levels one after the other, each row-major.
         spatial_shapes: (height, width) of each level, as a tensor [levels, 2] or a sequence of pairs.
@@ -44,8 +50,8 @@ def deformable_attention(
         attention_weights: [batch, queries, heads, levels, points], summing to 1 over levels and points.
 
     Returns:
-        [batch, queries, heads * head_dim] in the dtype of `value`; channels of a head lie together. It is
-        computed in the widest dtype of the three inputs, at least float32.
+        [batch, queries, heads * head_dim] in the dtype of `value`; channels of a head lie together. Sums are
+        in float32, or in float64 where one of the three inputs is.
 
     Raises:
         ValueError: shapes that do not fit together.
@@ -53,11 +59,14 @@ def deformable_attention(
     pairs = spatial_shapes.tolist() if isinstance(spatial_shapes, Tensor) else spatial_shapes
     flat = [int(side) for pair in pairs for side in pair]
     _check(value, flat, sampling_locations, attention_weights)
-    dtype = functools.reduce(
+    wide = functools.reduce(
         torch.promote_types, (value.dtype, sampling_locations.dtype, attention_weights.dtype), torch.float32
     )
     output = torch.ops.segzoo.deformable_attention(
-        value.to(dtype), flat, sampling_locations.to(dtype), attention_weights.to(dtype)
+        value.to(wide) if wide == torch.float64 else value,
+        flat,
+        sampling_locations.to(wide),
+        attention_weights.to(wide),
     )
     return output.to(value.dtype)
 
@@ -89,7 +98,12 @@ def _fake_forward(value: Tensor, spatial_shapes: list[int], locations: Tensor, w
 
 @torch.library.register_fake("segzoo::deformable_attention_backward")
 def _fake_backward(
-    grad_output: Tensor, value: Tensor, spatial_shapes: list[int], locations: Tensor, weights: Tensor
+    grad_output: Tensor,
+    value: Tensor,
+    spatial_shapes: list[int],
+    locations: Tensor,
+    weights: Tensor,
+    deterministic: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     return value.new_empty(value.shape), locations.new_empty(locations.shape), weights.new_empty(weights.shape)
 
@@ -102,7 +116,12 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 def _gradients(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
     value, locations, weights = ctx.saved_tensors
     grad_value, grad_locations, grad_weights = torch.ops.segzoo.deformable_attention_backward(
-        grad_output.contiguous(), value, ctx.spatial_shapes, locations, weights
+        grad_output.contiguous(),
+        value,
+        ctx.spatial_shapes,
+        locations,
+        weights,
+        torch.are_deterministic_algorithms_enabled(),
     )
     return grad_value, None, grad_locations, grad_weights
 

@@ -83,6 +83,8 @@ def training_crop() -> Operator:
 
 def operators(device: str = CPU) -> tuple[Operator, ...]:
     """All that is compiled for a kind of device; nothing for one that has no compiled operators."""
+    if device == CUDA:
+        return (cuda_operator("deformable_attention", "deformable attention on CUDA"),)
     return (neighborhood_attention(), deformable_attention(), training_crop()) if device == CPU else ()
 
 

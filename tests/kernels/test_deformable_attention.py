@@ -238,7 +238,7 @@ def test_shapes_that_do_not_fit_are_named():
     require_native()
     with pytest.raises(RuntimeError, match="value has 41 tokens, the levels 35"):
         FORWARD(value, [5, 7], locations[:, :, :, :1], weights[:, :, :, :1])
-    with pytest.raises(RuntimeError, match="must be of one dtype"):
+    with pytest.raises(RuntimeError, match="locations and weights must be float32"):
         FORWARD(value.float(), SHAPES, locations, weights)
 
 
