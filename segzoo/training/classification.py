@@ -131,6 +131,7 @@ class Classification:
     """
 
     score = "top1_percent"
+    settled_from = None
 
     def __init__(
         self,
@@ -156,7 +157,7 @@ class Classification:
         ).to(group.device)
         self.classes: list[dict[str, Any]] = []
 
-    def train_mode(self) -> None:
+    def train_mode(self, iteration: int) -> None:
         """Training mode."""
         self.losses.train()
 

@@ -39,6 +39,7 @@ class Task(Protocol):
         optimizer: over groups with "lr_scale".
         recipe: for the schedule.
         score: the name of the measure, among what `validate` gives, that the best weights are chosen by.
+        settled_from: the iteration that batch norms are settled before, where the recipe does that.
     """
 
     score: str
@@ -64,8 +65,11 @@ class Task(Protocol):
     @property
     def to_device(self) -> ToDevice: ...  # noqa: D102
 
-    def train_mode(self) -> None:
-        """Puts the model into training mode, as the recipe wants it."""
+    @property
+    def settled_from(self) -> int | None: ...  # noqa: D102
+
+    def train_mode(self, iteration: int) -> None:
+        """Puts the model into training mode, as the recipe wants it for iteration number `iteration`, from 0."""
         ...
 
     def validate(self, iteration: int, stop: StopWish) -> dict[str, float | None] | None:
@@ -104,7 +108,6 @@ def fit(
     scaler = torch.amp.GradScaler(group.device.type, enabled=plan.dtype == "fp16")
     state = State() if resumed is None else _restore(resumed, task, scaler)
     network = _distributed(task, group)
-    task.train_mode()
     pin = group.device.type == "cuda"
     reading = batches(task.source, task.collate, plan, rank=group.rank, first=state.iteration, pin_memory=pin)
     with reading as loader:
@@ -126,12 +129,16 @@ def _iterate(
     """From where `state` stands to the end of the plan."""
     parameters = [parameter for part in task.optimizer.param_groups for parameter in part["params"]]
     clock = time.perf_counter()
+    in_training = False
     while True:
         if state.iteration > 0 and plan.due(plan.evaluate_every, state.iteration):
             _evaluate(task, plan, group, journal, state, stop)
-            clock = time.perf_counter()
+            clock, in_training = time.perf_counter(), False
         if state.iteration == plan.iterations:
             return
+        if not in_training or state.iteration == task.settled_from:
+            task.train_mode(state.iteration)
+            in_training = True
 
         rate = set_learning_rates(task.optimizer.param_groups, task.recipe, state.iteration)
         task.optimizer.zero_grad(set_to_none=True)
@@ -218,7 +225,6 @@ def _evaluate(task: Task, plan: Plan, group: Group, journal: Journal, state: Sta
     if measures is None:
         _interrupt(plan, group, state, stop)
         return
-    task.train_mode()
     journal.write(state.iteration, **measures, evaluation_seconds=round(time.perf_counter() - began, 3))
     score = measures[task.score]
     journal.say(f"iteration {state.iteration}: {task.score} {'-' if score is None else f'{score:.2f}'}")

@@ -105,6 +105,7 @@ def train_name(name: str, recipe: Recipe, options: Options) -> Run:
             protocol=get_protocol(options.protocol or name),
             work_dir=plan.work_dir,
             pictures=count,
+            seed=options.seed,
             evaluate_limit=options.evaluate_limit,
             compile=options.compile,
             channels_last=options.channels_last,

@@ -22,7 +22,9 @@ from segzoo.training.endings import StopWish
 from segzoo.training.losses import weighted_losses
 from segzoo.training.parameter_groups import parameter_groups
 from segzoo.training.pictures import palette_of, write_grid
+from segzoo.training.plan import seed_of
 from segzoo.training.processes import Group
+from segzoo.training.settled_batch_norm import batches_from, settle
 from segzoo.training.sync_batch_norm import freeze_batch_norms
 from segzoo.training.unept_losses import unept_losses
 from segzoo.training.validation import validate
@@ -120,6 +122,7 @@ class Segmentation:
         protocol: Protocol,
         work_dir: Path,
         pictures: int,
+        seed: int,
         evaluate_limit: int | None = None,
         show: int = 4,
         compile: bool = False,
@@ -127,7 +130,9 @@ class Segmentation:
     ) -> None:
         self.model, self.recipe, self.group = model, recipe, group
         self.held_out, self.protocol, self.work_dir = held_out, protocol, work_dir
-        self.evaluate_limit, self.show = evaluate_limit, show
+        self.evaluate_limit, self.show, self.seed = evaluate_limit, show, seed
+        share = recipe.settled_batch_norm
+        self.settled_from = None if share is None else int(share * recipe.iterations)
         num_classes = dataset.num_classes
         rule = Augmentation(
             crop=recipe.crop,
@@ -155,16 +160,29 @@ class Segmentation:
         )
         self.classes: list[dict[str, Any]] = []
 
-    def train_mode(self) -> None:
-        """Training mode; batch norms of the backbone stay out of it where the recipe froze them."""
+    def train_mode(self, iteration: int) -> None:
+        """Training mode; batch norms stay out of it where the recipe froze or settled them."""
         self.losses.train()
-        if self.recipe.frozen_batch_norm:
+        if self.settled_from is not None and iteration >= self.settled_from:
+            if iteration == self.settled_from:
+                self._settle(iteration)
+            freeze_batch_norms(self.model)
+        elif self.recipe.frozen_batch_norm:
             freeze_batch_norms(getattr(self.model, "backbone", self.model))
+
+    def _settle(self, iteration: int) -> None:
+        """Statistics from the samples that come next, the same in every process."""
+        torch.manual_seed(seed_of(self.seed, iteration))
+        size = self.recipe.batch_size
+        reading = batches_from(self.source, self.collate, seed=self.seed, first=iteration * size, size=size)
+        settle(self.model, outputs_of(self.model), (self.to_device(batch)[0] for batch in reading))
 
     def validate(self, iteration: int, stop: StopWish) -> dict[str, float | None] | None:
         """mIoU and the like by the protocol, and a grid of pictures below the work directory."""
         if self.held_out is None:
             raise ValueError("there is nothing to evaluate on")
+        if self.settled_from is not None and iteration <= self.settled_from:
+            self._settle(iteration)
         found = validate(
             self.model, self.held_out, self.protocol, self.group, stop, limit=self.evaluate_limit, show=self.show
         )

@@ -206,6 +206,8 @@ class Recipe(Entry, frozen=True, kw_only=True, forbid_unknown_fields=True):
         class_weights: "rarity" weights a class by (mean share / its share) ** 0.25 of the training pixels.
         clip_norm: largest norm of the whole gradient; a longer one is shortened to it.
         frozen_batch_norm: the backbone's batch norms stay in evaluation mode.
+        settled_batch_norm: after this share of the iterations all batch norms keep fixed statistics, averaged anew
+            with the weights of then; evaluations before it average them anew too.
     """
 
     optimizer: Literal["adamw", "sgd"] = "adamw"
@@ -231,6 +233,7 @@ class Recipe(Entry, frozen=True, kw_only=True, forbid_unknown_fields=True):
     class_weights: Literal["rarity"] | None = None
     clip_norm: float | None = None
     frozen_batch_norm: bool = False
+    settled_batch_norm: float | None = None
     source: str | None = None
 
 

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 
 from segzoo.results import read_run
-from segzoo.training.checkpoints import checkpoint_path, checkpoints
+from segzoo.training.checkpoints import checkpoint_path, checkpoints, read_checkpoint
 from segzoo.training.endings import InterruptedRunError, NotFiniteError
 from segzoo.training.named import recipe_for, train_name
 from segzoo.training.run import Options
+from segzoo.training.settled_batch_norm import settle
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -134,6 +137,38 @@ def test_a_loss_that_is_no_number_names_iteration_pictures_and_checkpoint(tmp_pa
     monkeypatch.setattr(segmentation, "weighted_losses", spoilt)
     with pytest.raises(NotFiniteError, match=r"nan in iteration 4, with the images 00.*checkpoint-00000002\.pt"):
         train_name("tiny", recipe_for("tiny"), options(tmp_path, pictures))
+
+
+def norm_statistics(content: dict) -> dict[str, torch.Tensor]:
+    return {key: value for key, value in content["model"].items() if key.endswith(("running_mean", "running_var"))}
+
+
+def test_settled_batch_norms_keep_their_statistics_and_a_cut_run_has_the_same_bits(tmp_path, pictures):
+    recipe = msgspec.structs.replace(recipe_for("tiny"), settled_batch_norm=0.5)
+    words = {"save_every": 1, "keep": 9, "evaluate_every": 4}
+    train_name("tiny", recipe, options(tmp_path / "whole", pictures, **words))
+    saved = {number: read_checkpoint(checkpoint_path(tmp_path / "whole", number)) for number in (4, 5, 8)}
+    before, after, end = (norm_statistics(saved[number]) for number in (4, 5, 8))
+    assert before.keys() == end.keys() != set()
+    assert all(torch.equal(after[key], end[key]) for key in end)
+    assert not any(torch.equal(before[key], end[key]) for key in end)
+    for kept in (3, 4, 6):
+        folder = tmp_path / f"cut{kept}"
+        folder.mkdir()
+        shutil.copy(checkpoint_path(tmp_path / "whole", kept), folder)
+        train_name("tiny", recipe, options(folder, pictures, **words))
+        assert same(folder, tmp_path / "whole")
+
+
+def test_settled_statistics_are_the_averages_over_the_batches():
+    model = torch.nn.Sequential(torch.nn.BatchNorm2d(2), torch.nn.Dropout(0.5))
+    images = [torch.randn(3, 2, 4, 5, generator=torch.Generator().manual_seed(seed)) for seed in range(4)]
+    settle(model, model, images)
+    means = torch.stack([image.mean((0, 2, 3)) for image in images])
+    variances = torch.stack([image.var((0, 2, 3)) for image in images])
+    torch.testing.assert_close(model[0].running_mean, means.mean(0))
+    torch.testing.assert_close(model[0].running_var, variances.mean(0))
+    assert model[0].momentum == 0.1
 
 
 def start(work_dir: Path, pictures: Path, *words: str) -> subprocess.Popen:
