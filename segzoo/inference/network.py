@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from segzoo import kernels
 from segzoo.device import precision
 from segzoo.errors import SegzooError, UsageError
 from segzoo.inference.preprocess import Image, flip, network_input
@@ -21,7 +22,7 @@ _GPU_BATCH = 16
 
 
 class Network:
-    """A model with the device and number format it runs in.
+    """A model with the device and number format it runs in. The first one may compile the evaluation tail.
 
     Args:
         model: any module that maps float32 [B, 3, H, W] to logits [B, C, h, w], at any stride.
@@ -44,6 +45,7 @@ class Network:
         self.model = model
         self.device = torch.device(device) if device is not None else device_of(model)
         self.dtype = dtype
+        kernels.load(self.device, only="segmentation_tail")
         self.batch_size = batch_size or (1 if self.device.type == "cpu" else _GPU_BATCH)
 
     def views(self, image: Image, protocol: Protocol) -> Iterator[LogitMap]:

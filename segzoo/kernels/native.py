@@ -19,12 +19,13 @@ CHOICES = ("auto", "native", "reference")
 
 @dataclass
 class _State:
-    """What this process has loaded, by kind of device; no choice for a device before its first `load`.
+    """What this process has loaded, by kind of device.
 
-    `libraries` has the file by the operator's name, `variants` what the libraries say they run as.
+    `libraries` has the file by the operator's name, `variants` what the libraries say they run as, `tried` by
+    device and name the choice under which an operator was asked for in vain.
     """
 
-    choices: dict[str, str] = field(default_factory=dict)
+    tried: dict[tuple[str, str], str] = field(default_factory=dict)
     libraries: dict[str, dict[str, str]] = field(default_factory=dict)
     variants: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -46,7 +47,7 @@ def choice() -> str:
     return word
 
 
-def load(device: str | torch.device = CPU) -> str:
+def load(device: str | torch.device = CPU, *, only: str | None = None) -> str:
     """Makes the kernels of a device ready and returns `backend(device)`. The first call may compile.
 
     With SEGZOO_KERNELS=auto a machine that cannot compile gets the reference, a warning on stderr and a
@@ -55,13 +56,14 @@ def load(device: str | torch.device = CPU) -> str:
 
     Args:
         device: "cpu", "cuda", "cuda:1", ...; others have no compiled kernels.
+        only: the name of the one operator that is needed; all where None.
 
     Raises:
         UsageError: an unknown SEGZOO_KERNELS.
         UnavailableError: SEGZOO_KERNELS=native and no library.
     """
     with _one_at_a_time:
-        return _load(_kind(device))
+        return _load(_kind(device), only)
 
 
 def load_for(model: torch.nn.Module, device: str | torch.device) -> None:
@@ -79,12 +81,18 @@ def _kind(device: str | torch.device) -> str:
     return torch.device(device).type
 
 
-def _load(kind: str) -> str:
+def _load(kind: str, only: str | None) -> str:
     wanted = choice()
-    loaded = _state.libraries.setdefault(kind, {})
-    missing = [operator for operator in operators(kind) if operator.name not in loaded]
-    if not missing or wanted in (_state.choices.get(kind), "reference"):
+    if wanted == "reference":
         return backend(kind)
+    loaded = _state.libraries.setdefault(kind, {})
+    missing = [
+        operator
+        for operator in operators(kind)
+        if operator.name not in loaded
+        and only in (operator.name, None)
+        and _state.tried.get((kind, operator.name)) != wanted
+    ]
     failures: dict[str, list[str]] = {}
     for operator in missing:
         try:
@@ -92,12 +100,12 @@ def _load(kind: str) -> str:
         except UnavailableError as error:
             if wanted == "native":
                 raise
+            _state.tried[kind, operator.name] = wanted
             failures.setdefault(str(error), []).append(operator.title)
     for why, titles in failures.items():
         fallback = f"{' and '.join(titles)} run on the slow reference kernels"
         _state.notes.append(f"{fallback}: {why.splitlines()[0]}")
         print(f"segzoo: warning: {fallback}: {why}", file=sys.stderr, flush=True)
-    _state.choices[kind] = wanted
     return backend(kind)
 
 

@@ -81,11 +81,17 @@ def training_crop() -> Operator:
     return Operator(name="training_crop", title="training crops", units=units)
 
 
+def segmentation_tail() -> Operator:
+    """The CPU library of segzoo::segmentation_tail for this machine's architecture."""
+    return Operator(name="segmentation_tail", title="the evaluation tail", units=_units())
+
+
 def operators(device: str = CPU) -> tuple[Operator, ...]:
     """All that is compiled for a kind of device; nothing for one that has no compiled operators."""
     if device == CUDA:
-        return (cuda_operator("deformable_attention", "deformable attention on CUDA"),)
-    return (neighborhood_attention(), deformable_attention(), training_crop()) if device == CPU else ()
+        if device != CPU:
+        return ()
+    return neighborhood_attention(), deformable_attention(), segmentation_tail(), training_crop()
 
 
 def cuda_operator(name: str, title: str, defines: tuple[str, ...] = ()) -> Operator:

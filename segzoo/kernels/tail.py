@@ -75,7 +75,7 @@ def segmentation_tail(
 
     Returns:
         labels [H, W], uint8 for C <= 256, else int32; and counts int64 [K + 1, K + 1], target down and label
-        across, where row and column K have what is K or more (empty, [0, 0], without a target).
+        across, where row and column K have what is outside 0..K-1 (empty, [0, 0], without a target).
 
     Raises:
         ValueError: views, shapes, types or devices that do not fit together.

@@ -55,9 +55,10 @@ def forward(
 
 
 def confusion(labels: Tensor, target: Tensor, num_classes: int, ignore: int) -> Tensor:
-    """Counts int64 [K + 1, K + 1] of pixels by target (down) and label (across); K and more in the last."""
+    """Counts int64 [K + 1, K + 1] of pixels by target (down) and label (across); what is no class in the last."""
     valid = target != ignore
-    down = target[valid].long().clamp(max=num_classes)
+    down = target[valid].long()
+    down = torch.where(down < 0, num_classes, down.clamp(max=num_classes))
     across = labels[valid].long().clamp(max=num_classes)
     side = num_classes + 1
     return torch.bincount(down * side + across, minlength=side * side).view(side, side)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from neighborhood_cases import require_native
 from tail_cases import CPU, assert_labels_are_best, published_scores, random_logits, whole_side
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
@@ -15,7 +16,7 @@ from segzoo.kernels import Taps, segmentation_tail, tail_reference
 from segzoo.metrics import ConfusionMatrix
 
 OPERATOR = torch.ops.segzoo.segmentation_tail
-BACKENDS = ["reference"]
+BACKENDS = ["native", "reference"]
 
 
 def run(
@@ -29,7 +30,10 @@ def run(
 ) -> tuple[Tensor, Tensor]:
     """Labels and counts by the operator or by its reference."""
     arguments = flat(logits, rows, columns, target, num_classes, ignore)
-    return OPERATOR(*arguments) if backend == "native" else tail_reference.forward(*arguments)
+    if backend == "reference":
+        return tail_reference.forward(*arguments)
+    require_native()
+    return OPERATOR(*arguments)
 
 
 def flat(logits: list[Tensor], rows: list[Taps], columns: list[Taps], *rest: Tensor | int | None) -> tuple:
@@ -133,6 +137,7 @@ def test_strides_and_bfloat16_change_nothing_but_rounding(backend, kind, views):
 @pytest.mark.parametrize("views", [1, 2])
 @pytest.mark.parametrize("with_target", [False, True])
 def test_opcheck_passes(views, with_target):
+    require_native()
     values = [random_logits(5, 4, 6, seed=seed) for seed in range(views)]
     rows, columns = [whole_side(4, 16, 18)] * views, [whole_side(6, 24, 20)] * views
     target = torch.zeros(18, 20, dtype=torch.uint8) if with_target else None
