@@ -124,6 +124,7 @@ def test_build_reports_the_libraries() -> None:
     assert list(run["conditions"]) == [
         "neighborhood_attention_library",
         "deformable_attention_library",
+        "segmentation_tail_library",
         "training_crop_library",
     ]
     sizes = [Path(library).stat().st_size for library in run["conditions"].values()]
