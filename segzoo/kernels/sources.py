@@ -89,7 +89,8 @@ def segmentation_tail() -> Operator:
 def operators(device: str = CPU) -> tuple[Operator, ...]:
     """All that is compiled for a kind of device; nothing for one that has no compiled operators."""
     if device == CUDA:
-        if device != CPU:
+        return (cuda_operator("deformable_attention", "deformable attention on CUDA"),)
+    if device != CPU:
         return ()
     return neighborhood_attention(), deformable_attention(), segmentation_tail(), training_crop()
 
