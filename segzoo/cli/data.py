@@ -36,15 +36,12 @@ def complete_dataset(incomplete: str) -> list[str]:
     return [name for name in load_manifest().datasets if name.startswith(incomplete)]
 
 
-DatasetName = Annotated[
+Target = Annotated[
     str,
     typer.Argument(
-        metavar="DATASET",
-        help="A data set by name, or a folder with images/, labels/ and classes.txt.",
-        autocompletion=complete_dataset,
+        metavar="TARGET", help="A folder or archive, or a data set by name.", autocompletion=complete_dataset
     ),
 ]
-Split = Annotated[str, typer.Option("--split", help="Part of the data set.")]
 PerClass = Annotated[bool, typer.Option("--per-class", help="Show the classes too.")]
 
 
@@ -101,27 +98,40 @@ def _files_bar(names: Iterable[str], total: int, what: str, *, quiet: bool) -> I
 
 @data.command("check")
 def check(
-    dataset: DatasetName,
-    split: Split = "val",
+    target: Target,
+    dataset: Annotated[
+        str | None,
+        typer.Option("--dataset", help="What the folder is (default: recognised by what is in it)."),
+    ] = None,
+    split: Annotated[
+        list[str] | None, typer.Option("--split", help="Part of the data set (default: all that are there).")
+    ] = None,
     data_root: DataRoot = None,
     limit: Limit = None,
+    part: Annotated[bool, typer.Option("--partial", help="Fewer pairs than published are meant.")] = False,
     per_class: PerClass = False,
+    workers: Annotated[
+        int | None, typer.Option("--workers", "-j", min=0, help="Threads that read (default: one a core).")
+    ] = None,
     format: FormatOption = Format.TABLE,
     json: Json = False,
     output: Output = None,
     quiet: Quiet = False,
     no_progress: NoProgress = False,
 ) -> None:
-    """Read every image and label, count the classes, and list what an evaluation would stop at (exit code 5)."""
-    from segzoo.data import open_dataset
-    from segzoo.data.check import check_dataset, raise_problems
+    """Examine a data set: right archive, counts, pairs, readable files, sizes, label values (exit code 5)."""
+    from segzoo.data.check import check_subject, raise_problems
+    from segzoo.data.subject import find_subject
 
-    pairs = open_dataset(dataset, root=data_root, split=split)
-    run = check_dataset(pairs, limit=limit, progress=partial(_bar, quiet=quiet or no_progress))
-    shown = "problem" if run.breakdown["problem"] else "class" if per_class else None
-    emit([run], format=format, json=json, output=output, also=shown)
-    raise_problems(run)
+    subject = find_subject(target, dataset=dataset, root=data_root, splits=tuple(split or ()))
+    if subject.words:
+        say(f"segzoo: {subject.words}", quiet=quiet)
+    bar = partial(_bar, quiet=quiet or no_progress)
+    runs = check_subject(subject, limit=limit, workers=workers, part_is_meant=part, progress=bar)
+    kinds = [kind for kind in ("problem", "warning") if any(run.breakdown[kind] for run in runs)]
+    emit(runs, format=format, json=json, output=output, also=[*kinds, *(["class"] if per_class else [])])
+    raise_problems(runs)
 
 
-def _bar(indices: Iterable, total: int, *, quiet: bool) -> Iterable:
-    return progress(indices, total=total, unit="image", quiet=quiet)
+def _bar(pairs: Iterable, total: int, *, quiet: bool) -> Iterable:
+    return progress(pairs, total=total, unit="image", quiet=quiet)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import typer
@@ -20,20 +20,21 @@ def emit(
     json: bool = False,
     output: Path | None = None,
     by: str | None = None,
-    also: str | None = None,
+    also: str | Sequence[str] | None = None,
 ) -> None:
     """Prints the runs in the chosen format and, where asked for, writes them to `output` as JSON.
 
     One run is written as an object, several as a list. `by` names a breakdown to show in place of the
-    totals, `also` one to show below them (CSV, which is one table, has it alone); JSON has all of them in
+    totals, `also` those to show below them (CSV, which is one table, has the first alone); JSON has all of them in
     any case.
     """
     style = "json" if json else format.value
-    if style == "csv":
-        by = by or also
+    below = [also] if isinstance(also, str) else list(also or ())
+    if style == "csv" and below:
+        by = by or below[0]
     typer.echo(render(runs, style) if by is None or style == "json" else render_breakdown(runs, by, style))
-    if also is not None and style in ("table", "md"):
-        typer.echo("\n" + render_breakdown(runs, also, style))
+    for name in below if style in ("table", "md") else ():
+        typer.echo("\n" + render_breakdown(runs, name, style))
     if output is not None:
         write_text_atomically(output, render(runs, "json") + "\n")
 

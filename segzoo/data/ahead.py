@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
 
 from segzoo.data.dataset import Dataset, Pair, read_pair
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 def read_ahead(dataset: Dataset, count: int, workers: int) -> Iterator[Pair]:
@@ -23,14 +28,25 @@ def read_ahead(dataset: Dataset, count: int, workers: int) -> Iterator[Pair]:
     Raises:
         DatasetError: a pair that cannot be read, when its turn comes.
     """
+    yield from in_order(partial(read_pair, dataset), range(count), workers)
+
+
+def in_order(function: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:
+    """`function` of every item in order, computed in threads ahead of its use.
+
+    Args:
+        function: what leaves Python's lock alone most of the time.
+        items: its arguments.
+        workers: threads; 0 computes each result when it is asked for.
+    """
     if workers == 0:
-        yield from (read_pair(dataset, index) for index in range(count))
+        yield from map(function, items)
         return
     pool = ThreadPoolExecutor(workers, thread_name_prefix="segzoo-reader")
-    waiting: deque[Future[Pair]] = deque()
+    waiting: deque[Future[R]] = deque()
     try:
-        for index in range(count):
-            waiting.append(pool.submit(read_pair, dataset, index))
+        for item in items:
+            waiting.append(pool.submit(function, item))
             if len(waiting) > 2 * workers:
                 yield waiting.popleft().result()
         while waiting:

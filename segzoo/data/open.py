@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from segzoo import paths
-from segzoo.data.archive import is_archive, open_archive
+from segzoo.data.archive import ArchiveFiles, is_archive, open_archive
 from segzoo.data.dataset import Dataset
 from segzoo.data.files import Files, FolderFiles
 from segzoo.data.folders import FoldersDataset
 from segzoo.data.own_folder import own_entry
+from segzoo.data.recognise import explain, find_layout
 from segzoo.data.scenes import SPLITS, ScenesDataset
 from segzoo.errors import DatasetError, UsageError, suggestion
 from segzoo.zoo import schema
@@ -33,7 +34,7 @@ def open_dataset(name_or_path: str | Path, *, root: str | Path | None = None, sp
     """
     datasets = load_manifest().datasets
     if str(name_or_path) not in datasets:
-        return _own(name_or_path, split, list(datasets))
+        return _own(name_or_path, split)
     name = str(name_or_path)
     entry = datasets[name]
     known = list(SPLITS) if entry.layout == "scenes" else list(entry.splits)
@@ -41,7 +42,8 @@ def open_dataset(name_or_path: str | Path, *, root: str | Path | None = None, sp
         raise UsageError(f"{name} has the splits {', '.join(known)}, not {split!r}{suggestion(split, known)}")
     if entry.layout == "scenes":
         return ScenesDataset(split)
-    return FoldersDataset(name, split, find_files(name, entry, entry.splits[split].images, root), entry)
+    files, used = locate(name, entry, root, (split,))
+    return FoldersDataset(name, split, files, used)
 
 
 def open_files(path: Path) -> Files:
@@ -57,14 +59,16 @@ def open_files(path: Path) -> Files:
     raise DatasetError(f"there is no folder or archive {path}")
 
 
-def roots_with(files: Files, folder: str, below: str) -> list[str]:
-    """Where the files have `folder`: themselves, in `below`, or (in an archive) in any other folder."""
-    inside = [root for root in ("", below) if files.has_folder(f"{root}/{folder}" if root else folder)]
-    return [*inside, *(files.roots_with(folder) if hasattr(files, "roots_with") and not inside else [])]
+def locate(
+    name: str, entry: schema.Dataset, root: str | Path | None, splits: tuple[str, ...] = ()
+) -> tuple[Files, schema.Dataset]:
+    """(files with the data set's folder as their root, entry with the folders that are in use there).
 
-
-def find_files(name: str, entry: schema.Dataset, images: str, root: str | Path | None) -> Files:
-    """The files of a data set, with its folder as their root: the first place that has the folder `images`.
+    Args:
+        name: of the data set.
+        entry: its words.
+        root: its folder or archive, or the folder above; below SEGZOO_DATA where None.
+        splits: whose images must be there; any where empty.
 
     Raises:
         DatasetError: it is not there; the message says how to get it, or what is there instead.
@@ -73,33 +77,47 @@ def find_files(name: str, entry: schema.Dataset, images: str, root: str | Path |
     place = paths.data_folder() / below if root is None else Path(root)
     if place.exists():
         files = open_files(place)
-        for found in roots_with(files, images, below):
-            return files.inside(found)
-        if root is not None:
-            raise DatasetError(f"the data set {name} is not in {place}: it has no folder {images} nor {below}/{images}")
-    how = "" if root is not None else " (or say where it is by --data-root or SEGZOO_DATA)"
+        found = find_layout(files, name, entry, splits)
+        if found is not None:
+            return found
+        if hint := explain(files, name, entry, load_manifest().datasets):
+            raise DatasetError(f"the data set {name} is not in {place}: {hint}")
+    images = " or ".join(entry.splits[split].images for split in splits or entry.splits)
     fetch = f"get it from {entry.source}" if entry.source else "get it from its authors"
     if entry.archives:
         fetch = f"`segzoo data prepare {name}` brings it, or {fetch}"
+    target = place if root is None else place / below
+    how = "" if root is not None else " (or say where it is by --data-root or SEGZOO_DATA)"
     raise DatasetError(
-        f"the data set {name} is not here: there is no folder {place / images}; {fetch}, into {place}{how}"
+        f"the data set {name} is not here: there is no folder {images} in {place}; {fetch}, into {target}{how}"
     )
 
 
-def _own(path: str | Path, split: str, known: list[str]) -> Dataset:
-    """A folder or archive of one's own."""
+def open_own(path: str | Path, split: str) -> tuple[str, Files, schema.Dataset]:
+    """(name, files, entry) of a folder or archive of one's own.
+
+    Raises:
+        UsageError: there is none.
+        DatasetError: it does not say what it is.
+    """
     place = Path(path)
     if not place.exists():
+        known = list(load_manifest().datasets)
         near = suggestion(str(path), known)
         raise UsageError(
             f"unknown data set {str(path)!r}: neither one of {', '.join(known)} nor a folder or archive{near}"
         )
     files = open_files(place)
-    if is_archive(place) and not files.has_folder("images"):
-        files = next((files.inside(found) for found in roots_with(files, "images", "")), files)
-    entry = own_entry(files, split)
+    if isinstance(files, ArchiveFiles) and not files.has_folder("images"):
+        files = next((files.inside(found) for found in files.roots_with("images")), files)
+    name = place.resolve().name
+    return name.partition(".")[0] if place.is_file() else name, files, own_entry(files, split)
+
+
+def _own(path: str | Path, split: str) -> Dataset:
+    name, files, entry = open_own(path, split)
     if split not in entry.splits:
         raise UsageError(
             f"{files.place} has the splits {', '.join(entry.splits)}, not {split!r}{suggestion(split, entry.splits)}"
         )
-    return FoldersDataset(place.resolve().name.partition(".")[0], split, files, entry)
+    return FoldersDataset(name, split, files, entry)

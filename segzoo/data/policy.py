@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NoReturn
 
 import cv2
@@ -44,6 +45,7 @@ class LabelTable:
             what = f"the file value {wrong[0]}" if wrong else f"class {missing[0]} of {num_classes}"
             raise UsageError(f"the label policy names {what}, which cannot be: {policy}")
         self._described = _describe(policy, classes)
+        self._ignored = ignore_value(num_classes)
         # A byte's 256 values at least, so that labels of 8 bits need no look at their range.
         size = max(256, *(value + 1 for value in (*classes, *policy.ignore)))
         self._known = np.zeros(size, bool)
@@ -74,6 +76,17 @@ class LabelTable:
         if values.min() < 0 or values.max() >= len(self._known) or not self._known[values].all():
             self._refuse(values, name)
         return self._table[values]
+
+    def knows(self, values: Iterable[int]) -> bool:
+        """Whether every one of these file values is a class or ignored."""
+        return all(0 <= value < len(self._known) and self._known[value] for value in values)
+
+    def index(self, value: int) -> int | None:
+        """The class of a file value; None where it is ignored or not known."""
+        if not self.knows((value,)):
+            return None
+        index = int(self._table[value])
+        return None if index == self._ignored else index
 
     def _refuse(self, values: NDArray[Any], name: str) -> NoReturn:
         present, counts = np.unique(values, return_counts=True)

@@ -29,3 +29,25 @@ def test_every_problem_is_listed_and_the_exit_code_is_5(segzoo_command, tmp_path
     assert "001" in result.out and "has the value 9" in result.out and "differ in size" in result.out
     assert len(result.err.splitlines()) == 1 and "(and 1 more, listed above)" in result.err
     assert len(json.loads(segzoo_command("data", "check", str(root), "--json").out)["breakdown"]["problem"]) == 2
+
+
+def test_a_folder_is_recognised_and_every_split_is_a_row(segzoo_command, tmp_path):
+    root = tmp_path / "data"
+    for split in ("train", "val"):
+        made = write_set(tmp_path / split, 2, classes=11)
+        root.mkdir(exist_ok=True)
+        (made / "images").rename(root / split)
+        (made / "labels").rename(root / f"{split}annot")
+    result = segzoo_command("data", "check", str(root))
+    assert result.code == 5 and "looks like camvid" in result.err
+    assert "camvid train: 2 pairs are here, published are 367" in result.out
+    result = segzoo_command("data", "check", str(root), "--partial", "--json")
+    assert result.code == 0
+    assert [run["conditions"]["split"] for run in json.loads(result.out)] == ["train", "val"]
+    # The same two pictures were drawn twice; CamVid ignores 11, and 255 is in no published label.
+    kinds = [row["kind"] for row in json.loads(result.out)[1]["breakdown"]["warning"]]
+    assert kinds == ["duplicate", "duplicate", "label policy"]
+    one = segzoo_command("data", "check", "camvid", "--data-root", str(root), "--split", "val", "--partial")
+    assert one.code == 0 and "train" not in one.out
+    wrong = segzoo_command("data", "check", str(root / "train"), "--dataset", "camvid")
+    assert wrong.code == 5 and f"give {root}" in wrong.err
