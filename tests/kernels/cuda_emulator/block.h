@@ -126,7 +126,7 @@ Out collective(unsigned mask, const In& in, Place place, All all) {
   std::memcpy(own.given[set][number], &in, sizeof(In));
   meet(own.barrier, place, [&] {
     In ins[32];
-    Out outs[32];
+    Out outs[32] = {};
     for (int i = 0; i < 32; ++i) std::memcpy(&ins[i], own.given[set][i], sizeof(In));
     all(ins, outs);
     for (int i = 0; i < 32; ++i) std::memcpy(own.taken[set][i], &outs[i], sizeof(Out));

@@ -1,0 +1,77 @@
+// Starts the tensor-core kernels of one head dimension and half-precision type.
+#pragma once
+
+#include "cuda_backward_key.cuh"
+#include "cuda_backward_query.cuh"
+#include "cuda_bias_sum.cuh"
+#include "cuda_forward.cuh"
+#include "cuda_plan.cuh"
+
+namespace segzoo {
+
+constexpr const char* kTooManyBlocks = "more than 2^31 - 1 blocks: use a smaller batch";
+constexpr const char* kTooMuchShared = "kernel size and head dimension need more shared memory than this GPU has";
+
+struct Device {
+  long shared_bytes;  // that one block may have
+  cudaStream_t stream;
+};
+
+inline LaunchShape shape_of(const CudaProblem& problem, long images, int most_warps, long bytes, const Device& device) {
+  const int warps = std::min(problem.tile_rows * problem.tile_columns, most_warps);
+  return {dim3(static_cast<unsigned>(blocks_of(problem, images))), dim3(32 * warps), static_cast<size_t>(bytes),
+          device.stream};
+}
+
+inline const char* run_table(const CudaProblem& problem, const Device& device) {
+  const long size = table_size(problem);
+  return launch(make_table, {dim3(static_cast<unsigned>((size + 255) / 256)), dim3(256), 0, device.stream}, problem, size);
+}
+
+// Kernel size 7 has its scores in registers; see cuda_forward.cuh.
+inline int forward_tiles(int kernel) { return key_tiles(kernel, kernel == 7 ? 2 : kChunkTiles); }
+
+// `problem.table` has room for table_size() entries, with `problem.tiles` as forward_tiles() says.
+template <typename Half, int head_dim>
+const char* run_forward(CudaProblem problem, const Device& device) {
+  const long images = problem.shape.batch;
+  const long bytes = choose_tile(problem, kForwardTiles, images, device.shared_bytes, head_dim, forward_bytes);
+  if (bytes == 0) return kTooMuchShared;
+  if (blocks_of(problem, images) > kMostBlocks) return kTooManyBlocks;
+  if (const char* error = run_table(problem, device)) return error;
+  const LaunchShape shape = shape_of(problem, images, kForwardWarps, bytes, device);
+  if (problem.shape.kernel == 7) return launch(forward_kernel<Half, head_dim, 14>, shape, problem);
+  return launch(forward_kernel<Half, head_dim, 0>, shape, problem);
+}
+
+// Tile and splits of the first backward kernel, which decide the number of bias parts.
+inline long plan_backward_query(CudaProblem& problem, long shared_bytes, int head_dim) {
+  const long bytes =
+      choose_tile(problem, kBackwardTiles, problem.shape.batch, shared_bytes, head_dim, backward_query_bytes);
+  if (bytes) set_splits(problem);
+  return bytes;
+}
+
+// `problem.bias_parts` has room for what plan_backward_query() says, `problem.tiles` is key_tiles(kernel, 2).
+template <typename Half, int head_dim>
+const char* run_backward(CudaProblem problem, void* grad_bias, const Device& device) {
+  const long bytes = plan_backward_query(problem, device.shared_bytes, head_dim);
+  if (bytes == 0) return kTooMuchShared;
+  if (blocks_of(problem, problem.splits) > kMostBlocks) return kTooManyBlocks;
+  if (const char* error = run_table(problem, device)) return error;
+  const LaunchShape shape = shape_of(problem, problem.splits, 8, bytes, device);
+  if (const char* error = launch(backward_query_kernel<Half, head_dim>, shape, problem)) return error;
+  if (problem.bias) {
+    const unsigned width = 2 * problem.shape.kernel - 1, heads = problem.shape.heads;
+    const LaunchShape sum{dim3((width * width + 31) / 32, heads), dim3(32 * kSumWarps), 0, device.stream};
+    if (const char* error = launch(add_bias_parts<float>, sum, problem, static_cast<float*>(grad_bias))) return error;
+  }
+  const long images = problem.shape.batch;
+  const long key_bytes = choose_tile(problem, kBackwardTiles, images, device.shared_bytes, head_dim, backward_key_bytes);
+  if (key_bytes == 0) return kTooMuchShared;
+  if (blocks_of(problem, images) > kMostBlocks) return kTooManyBlocks;
+  return launch(backward_key_kernel<Half, head_dim>, shape_of(problem, images, kBackwardKeyWarps, key_bytes, device),
+                problem);
+}
+
+}  // namespace segzoo

@@ -1,0 +1,117 @@
+// Cuts a problem into tiles of patches, by what fits into shared memory. On the host; the same for every GPU but for
+// the size of its shared memory, so that results do not depend on the number of multiprocessors.
+#pragma once
+
+#include <algorithm>
+
+#include "cuda_backward_key.cuh"
+#include "cuda_launch.cuh"
+#include "cuda_table.cuh"
+
+namespace segzoo {
+
+constexpr long kEnoughBlocks = 256;
+constexpr int kSmallestUsefulTile = 4;  // patches; smaller ones only where shared memory is short
+constexpr long kMostBlocks = 0x7fffffff;
+constexpr int kForwardTiles[][2] = {{4, 4}, {2, 4}, {2, 2}, {1, 2}, {1, 1}};
+constexpr int kBackwardTiles[][2] = {{2, 4}, {2, 2}, {1, 2}, {1, 1}};
+
+// Bytes of a token of a padded head dimension in shared memory.
+constexpr long token_bytes(int head_dim) { return 2L * head_dim + 16; }
+
+inline long longest_class(int length, int dilation) { return class_length(length, 0, dilation); }
+
+inline long blocks_of(const CudaProblem& problem, long images) {
+  return static_cast<long>(problem.shape.heads) * problem.tiles_across * problem.tiles_down * problem.shape.dilation *
+         problem.shape.dilation * images;
+}
+
+inline void set_tile(CudaProblem& problem, const int (&tile)[2]) {
+  const Geometry& shape = problem.shape;
+  const int rows = patches_of(static_cast<int>(longest_class(shape.height, shape.dilation)));
+  const int columns = patches_of(static_cast<int>(longest_class(shape.width, shape.dilation)));
+  problem.tile_rows = std::min(tile[0], rows);
+  problem.tile_columns = std::min(tile[1], columns);
+  problem.tiles_down = (rows + problem.tile_rows - 1) / problem.tile_rows;
+  problem.tiles_across = (columns + problem.tile_columns - 1) / problem.tile_columns;
+}
+
+inline void set_key_halo(CudaProblem& problem) {
+  problem.halo_rows = problem.tile_rows * kPatch + problem.shape.kernel - 1;
+  problem.halo_columns = problem.tile_columns * kPatch + problem.shape.kernel - 1;
+}
+
+// The most queries on an axis that runs of `keys` keys have, in classes of both lengths.
+inline int widest_inquirers(int length, int dilation, int kernel, int keys) {
+  int widest = 0;
+  const int longest = static_cast<int>(longest_class(length, dilation));
+  for (int count = longest - (length % dilation ? 1 : 0); count <= longest; ++count) {
+    for (int first = 0; first < count; first += keys) {
+      const Range range = inquirers(first, keys, count, kernel);
+      widest = std::max(widest, range.end - range.first);
+    }
+  }
+  return widest;
+}
+
+inline void set_query_halo(CudaProblem& problem) {
+  const Geometry& shape = problem.shape;
+  const auto widest = [&](int length, int keys) { return widest_inquirers(length, shape.dilation, shape.kernel, keys); };
+  problem.halo_rows = widest(shape.height, problem.tile_rows * kPatch);
+  problem.halo_columns = widest(shape.width, problem.tile_columns * kPatch);
+  problem.list_size = (widest(shape.height, kPatch) * widest(shape.width, kPatch) + 15) / 16 * 16;
+}
+
+inline long halo_tokens(const CudaProblem& problem) {
+  return static_cast<long>(problem.halo_rows) * problem.halo_columns;
+}
+
+inline long forward_bytes(CudaProblem& problem, int head_dim) {
+  set_key_halo(problem);
+  return 2 * halo_tokens(problem) * token_bytes(head_dim) + 8L * problem.tiles * sizeof(int);
+}
+
+inline long backward_query_bytes(CudaProblem& problem, int head_dim) {
+  const long sums = problem.bias ? 512L * problem.tiles * problem.tile_rows * problem.tile_columns : 0;
+  return forward_bytes(problem, head_dim) + sums;
+}
+
+inline long backward_key_bytes(CudaProblem& problem, int head_dim) {
+  set_query_halo(problem);
+  const long width = 2 * problem.shape.kernel - 1;
+  return halo_tokens(problem) * (2 * token_bytes(head_dim) + static_cast<long>(sizeof(QuerySums))) +
+         static_cast<long>(sizeof(Inquirer)) * problem.list_size * problem.tile_rows * problem.tile_columns +
+         width * width * static_cast<long>(sizeof(float));
+}
+
+// Takes the first tile of which two blocks fit a multiprocessor and that gives enough blocks; else the largest that
+// fits at all. Returns its bytes, or 0 where none fits.
+template <size_t count>
+long choose_tile(CudaProblem& problem, const int (&tiles)[count][2], long images, long limit, int head_dim,
+                 long (*bytes)(CudaProblem&, int)) {
+  const int(*chosen)[2] = nullptr;
+  for (const long most : {limit / 2, limit}) {
+    for (const int(&tile)[2] : tiles) {
+      set_tile(problem, tile);
+      if (bytes(problem, head_dim) > most) continue;
+      if (chosen != nullptr && tile[0] * tile[1] < kSmallestUsefulTile) break;
+      chosen = &tile;
+      if (blocks_of(problem, images) >= kEnoughBlocks) break;
+    }
+    if (chosen != nullptr) break;
+  }
+  if (chosen == nullptr) return 0;
+  set_tile(problem, *chosen);
+  return bytes(problem, head_dim);
+}
+
+// Images are shared by several blocks where tiles alone are too few.
+inline void set_splits(CudaProblem& problem) {
+  const long batch = problem.shape.batch, tiles = blocks_of(problem, 1);
+  constexpr long kBlocksOfBiasGradient = 1024;
+  const long wanted = problem.bias ? (kBlocksOfBiasGradient + tiles - 1) / std::max(1L, tiles) : batch;
+  problem.splits = static_cast<int>(std::clamp(wanted, 1L, batch));
+  problem.parts = static_cast<int>(tiles / problem.shape.heads * problem.splits);
+}
+
+}  // namespace segzoo

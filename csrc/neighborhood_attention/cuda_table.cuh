@@ -1,0 +1,106 @@
+// Bias and window of a whole patch as one table: what is added to the 16 x keys scores of its queries, minus infinity
+// outside a query's window. In the order of a tensor core's sums, so that a lane reads its part as float4s.
+//
+// A patch looks at the (kernel + 3) ** 2 keys from the window's start of its first query on. The table depends on
+// the head and on how near the patch is to the borders, on each axis: all patches further inside are alike.
+#pragma once
+
+#include "cuda_problem.cuh"
+
+namespace segzoo {
+
+// Kinds of patches on one axis: the first `kinds_before` and the last `kinds_after` have windows that a border shifts.
+SEGZOO_INLINE int kinds_before(int kernel) { return (kernel / 2 + kPatch - 1) / kPatch; }
+SEGZOO_INLINE int kinds_after(int kernel) { return (kernel / 2 + 2 * kPatch - 2) / kPatch; }
+SEGZOO_INLINE int kinds(int kernel) { return kinds_before(kernel) + 1 + kinds_after(kernel); }
+SEGZOO_INLINE int patches_of(int count) { return (count + kPatch - 1) / kPatch; }
+
+// Classes of one axis have at most two lengths. Kinds of both, the longer first.
+SEGZOO_INLINE int axis_kinds(int length, int dilation, int kernel) {
+  return length % dilation == 0 ? kinds(kernel) : 2 * kinds(kernel);
+}
+
+// The kind of a patch of a class of `count` ranks, `longest` being the count of residue 0.
+SEGZOO_INLINE int kind_of(int patch, int count, int longest, int kernel) {
+  const int all = kinds(kernel), patches = patches_of(count), from_end = patches - 1 - patch;
+  const int offset = count == longest ? 0 : all;
+  if (patches <= all || patch < kinds_before(kernel)) return offset + patch;
+  return offset + (from_end < kinds_after(kernel) ? all - 1 - from_end : kinds_before(kernel));
+}
+
+// A patch of the kind, or -1 where no patch is of it.
+SEGZOO_INLINE int patch_of_kind(int kind, int count, int kernel) {
+  const int all = kinds(kernel), patches = patches_of(count);
+  if (patches <= all) return kind < patches ? kind : -1;
+  return kind <= kinds_before(kernel) ? kind : patches - all + kind;
+}
+
+// Tiles of 8 keys that a patch looks at, rounded up to a multiple.
+SEGZOO_INLINE int key_tiles(int kernel, int multiple) {
+  const int side = kernel + kPatch - 1;
+  return (side * side + 8 * multiple - 1) / (8 * multiple) * multiple;
+}
+
+SEGZOO_INLINE long table_size(const CudaProblem& problem) {
+  const Geometry& shape = problem.shape;
+  return static_cast<long>(problem.bias ? shape.heads : 1) * axis_kinds(shape.height, shape.dilation, shape.kernel) *
+         axis_kinds(shape.width, shape.dilation, shape.kernel) * problem.tiles * 32;
+}
+
+// Where the table of a patch starts; a lane adds its number, a tile of keys 32.
+__device__ inline const float4* table_of(const CudaProblem& problem, const Work& work, int row_patch, int column_patch) {
+  const Geometry& shape = problem.shape;
+  const int kernel = shape.kernel;
+  const int row = kind_of(row_patch, work.map.rows, static_cast<int>(class_length(shape.height, 0, shape.dilation)), kernel);
+  const int column =
+      kind_of(column_patch, work.map.columns, static_cast<int>(class_length(shape.width, 0, shape.dilation)), kernel);
+  const long head = problem.bias ? work.head : 0;
+  const long variant = (head * axis_kinds(shape.height, shape.dilation, kernel) + row) *
+                           axis_kinds(shape.width, shape.dilation, kernel) + column;
+  return problem.table + variant * problem.tiles * 32;
+}
+
+// One axis of a table's entry: is the key in the query's window, and the index of the bias.
+struct AxisEntry {
+  bool query, inside;
+  int bias;
+};
+
+__device__ inline AxisEntry axis_entry(int kind, int length, int dilation, int kernel, int query, int key) {
+  const int all = kinds(kernel);
+  int count = static_cast<int>(class_length(length, 0, dilation)) - (kind >= all ? 1 : 0);
+  const int first = kPatch * patch_of_kind(kind % all, count, kernel);
+  if (first < 0 || first + query >= count) return {false, false, 0};
+  const int rank = first + query, start = start_of_window(rank, count, kernel);
+  const int key_rank = start_of_window(first, count, kernel) + key;
+  return {true, key_rank >= start && key_rank < start + kernel, key_rank - rank + kernel - 1};
+}
+
+// One score: rows m of the operand are the queries of the patch, columns n its keys.
+__device__ inline float table_entry(const CudaProblem& problem, long variant, int m, int n) {
+  const Geometry& shape = problem.shape;
+  const int columns = axis_kinds(shape.width, shape.dilation, shape.kernel);
+  const int rows = axis_kinds(shape.height, shape.dilation, shape.kernel);
+  const int side = shape.kernel + kPatch - 1, width = 2 * shape.kernel - 1;
+  const AxisEntry row = axis_entry(static_cast<int>(variant / columns % rows), shape.height, shape.dilation,
+                                   shape.kernel, m / kPatch, n / side);
+  const AxisEntry column = axis_entry(static_cast<int>(variant % columns), shape.width, shape.dilation, shape.kernel,
+                                      m % kPatch, n % side);
+  if (!row.query || !column.query) return 0.0f;  // not stored; finite, so that nothing becomes NaN
+  if (n >= side * side || !row.inside || !column.inside) return -INFINITY;
+  if (!problem.bias) return 0.0f;
+  const long head = variant / columns / rows;
+  return kLog2E * static_cast<const float*>(problem.bias)[(head * width + row.bias) * width + column.bias];
+}
+
+__global__ static void make_table(const CudaProblem problem, long size) {
+  const long number = static_cast<long>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (number >= size) return;
+  const int lane = number % 32, tiles = problem.tiles, tile = number / 32 % tiles;
+  const long variant = number / 32 / tiles;
+  const int m = lane / 4, n = 8 * tile + 2 * (lane % 4);
+  problem.table[number] = make_float4(table_entry(problem, variant, m, n), table_entry(problem, variant, m, n + 1),
+                                      table_entry(problem, variant, m + 8, n), table_entry(problem, variant, m + 8, n + 1));
+}
+
+}  // namespace segzoo
