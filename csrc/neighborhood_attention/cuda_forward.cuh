@@ -10,7 +10,6 @@
 namespace segzoo {
 
 constexpr int kForwardWarps = 8;
-constexpr int kChunkTiles = 8;
 
 // Sums of the softmax of the lane's two rows so far, in powers of 2.
 template <int head_dim>

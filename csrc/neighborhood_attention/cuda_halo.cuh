@@ -3,7 +3,7 @@
 // 16 bytes of padding spread the rows of 8 tokens over all banks, so that ldmatrix reads them without conflicts.
 #pragma once
 
-#include "cuda_memory.cuh"
+#include "../shared/cuda_memory.cuh"
 #include "cuda_problem.cuh"
 
 namespace segzoo {

@@ -6,16 +6,10 @@
 #include "cuda_bias_sum.cuh"
 #include "cuda_forward.cuh"
 #include "cuda_plan.cuh"
+#include "cuda_runs.cuh"
+#include "cuda_table_fill.cuh"
 
 namespace segzoo {
-
-constexpr const char* kTooManyBlocks = "more than 2^31 - 1 blocks: use a smaller batch";
-constexpr const char* kTooMuchShared = "kernel size and head dimension need more shared memory than this GPU has";
-
-struct Device {
-  long shared_bytes;  // that one block may have
-  cudaStream_t stream;
-};
 
 inline LaunchShape shape_of(const CudaProblem& problem, long images, int most_warps, long bytes, const Device& device) {
   const int warps = std::min(problem.tile_rows * problem.tile_columns, most_warps);
@@ -28,10 +22,7 @@ inline const char* run_table(const CudaProblem& problem, const Device& device) {
   return launch(make_table, {dim3(static_cast<unsigned>((size + 255) / 256)), dim3(256), 0, device.stream}, problem, size);
 }
 
-// Kernel size 7 has its scores in registers; see cuda_forward.cuh.
-inline int forward_tiles(int kernel) { return key_tiles(kernel, kernel == 7 ? 2 : kChunkTiles); }
-
-// `problem.table` has room for table_size() entries, with `problem.tiles` as forward_tiles() says.
+// `problem.table` has room for what matrix_forward_space() says, which gives `problem.tiles` too.
 template <typename Half, int head_dim>
 const char* run_forward(CudaProblem problem, const Device& device) {
   const long images = problem.shape.batch;
@@ -44,15 +35,7 @@ const char* run_forward(CudaProblem problem, const Device& device) {
   return launch(forward_kernel<Half, head_dim, 0>, shape, problem);
 }
 
-// Tile and splits of the first backward kernel, which decide the number of bias parts.
-inline long plan_backward_query(CudaProblem& problem, long shared_bytes, int head_dim) {
-  const long bytes =
-      choose_tile(problem, kBackwardTiles, problem.shape.batch, shared_bytes, head_dim, backward_query_bytes);
-  if (bytes) set_splits(problem);
-  return bytes;
-}
-
-// `problem.bias_parts` has room for what plan_backward_query() says, `problem.tiles` is key_tiles(kernel, 2).
+// Likewise with matrix_backward_space(), and `problem.bias_parts` for its parts.
 template <typename Half, int head_dim>
 const char* run_backward(CudaProblem problem, void* grad_bias, const Device& device) {
   const long bytes = plan_backward_query(problem, device.shared_bytes, head_dim);

@@ -5,7 +5,7 @@
 // every token that is read serves 4 positions, and the sums over channels need few shuffles.
 #pragma once
 
-#include "cuda_matrix.cuh"
+#include "../shared/cuda_matrix.cuh"
 #include "cuda_problem.cuh"
 
 namespace segzoo {

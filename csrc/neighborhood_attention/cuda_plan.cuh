@@ -5,7 +5,8 @@
 #include <algorithm>
 
 #include "cuda_backward_key.cuh"
-#include "cuda_launch.cuh"
+#include "../shared/cuda_launch.cuh"
+#include "cuda_runs.cuh"
 #include "cuda_table.cuh"
 
 namespace segzoo {
@@ -112,6 +113,35 @@ inline void set_splits(CudaProblem& problem) {
   const long wanted = problem.bias ? (kBlocksOfBiasGradient + tiles - 1) / std::max(1L, tiles) : batch;
   problem.splits = static_cast<int>(std::clamp(wanted, 1L, batch));
   problem.parts = static_cast<int>(tiles / problem.shape.heads * problem.splits);
+}
+
+// Tile and splits of the first backward kernel, which decide the number of bias parts. Returns its bytes.
+inline long plan_backward_query(CudaProblem& problem, long shared_bytes, int head_dim) {
+  const long bytes =
+      choose_tile(problem, kBackwardTiles, problem.shape.batch, shared_bytes, head_dim, backward_query_bytes);
+  if (bytes) set_splits(problem);
+  return bytes;
+}
+
+// Kernel size 7 has all its scores in registers; see cuda_forward.cuh.
+inline int forward_tiles(int kernel) { return key_tiles(kernel, kernel == 7 ? 2 : kChunkTiles); }
+
+// Workspaces and number of tiles; `error` where the problem does not fit the GPU's shared memory.
+inline MatrixSpace matrix_forward_space(CudaProblem problem, long shared_bytes) {
+  const int head_dim = padded_head_dim(problem.shape.head_dim);
+  problem.tiles = forward_tiles(problem.shape.kernel);
+  const bool fits = choose_tile(problem, kForwardTiles, problem.shape.batch, shared_bytes, head_dim, forward_bytes) > 0;
+  return {problem.tiles, table_size(problem), 0, fits ? nullptr : kTooMuchShared};
+}
+
+inline MatrixSpace matrix_backward_space(CudaProblem problem, long shared_bytes) {
+  const int head_dim = padded_head_dim(problem.shape.head_dim);
+  problem.tiles = key_tiles(problem.shape.kernel, 2);
+  CudaProblem of_keys = problem;
+  const bool fits = plan_backward_query(problem, shared_bytes, head_dim) > 0 &&
+                    choose_tile(of_keys, kBackwardTiles, problem.shape.batch, shared_bytes, head_dim,
+                                backward_key_bytes) > 0;
+  return {problem.tiles, table_size(problem), problem.parts, fits ? nullptr : kTooMuchShared};
 }
 
 }  // namespace segzoo

@@ -5,7 +5,7 @@
 // patches of 4 x 4 positions, the 16 rows of a tensor core's operand, and a block works on a tile of patches.
 #pragma once
 
-#include "cuda_target.cuh"
+#include "../shared/cuda_target.cuh"
 #include "window.h"
 
 namespace segzoo {

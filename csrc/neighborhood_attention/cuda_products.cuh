@@ -5,7 +5,7 @@
 // the upper 16 lanes, which serves both ways of reading.
 #pragma once
 
-#include "cuda_matrix.cuh"
+#include "../shared/cuda_matrix.cuh"
 #include "cuda_problem.cuh"
 
 namespace segzoo {

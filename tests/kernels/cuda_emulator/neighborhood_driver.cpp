@@ -80,18 +80,18 @@ struct Run {
   template <int head_dim>
   void matrix() {
     segzoo::CudaProblem p = problem();
-    p.tiles = segzoo::forward_tiles(p.shape.kernel);
-    {
-      Buffer table(segzoo::table_size(p) * sizeof(float4));
-      p.table = reinterpret_cast<float4*>(table.data);
-      check(segzoo::run_forward<Element, head_dim>(p, device));
-    }
-    p.tiles = segzoo::key_tiles(p.shape.kernel, 2);
-    Buffer table(segzoo::table_size(p) * sizeof(float4));
+    segzoo::MatrixSpace space = segzoo::matrix_forward_space(p, device.shared_bytes);
+    check(space.error);
+    Buffer table(space.table * sizeof(float4));
+    p.tiles = space.tiles;
     p.table = reinterpret_cast<float4*>(table.data);
-    segzoo::CudaProblem plan = p;
-    segzoo::plan_backward_query(plan, device.shared_bytes, head_dim);
-    Buffer parts(r.with_bias ? r.heads * plan.parts * width * width * sizeof(float) : 0);
+    check(segzoo::run_forward<Element, head_dim>(p, device));
+    space = segzoo::matrix_backward_space(p, device.shared_bytes);
+    check(space.error);
+    Buffer backward_table(space.table * sizeof(float4));
+    Buffer parts(r.with_bias ? r.heads * space.parts * width * width * sizeof(float) : 0);
+    p.tiles = space.tiles;
+    p.table = reinterpret_cast<float4*>(backward_table.data);
     p.bias_parts = r.with_bias ? parts.data : nullptr;
     check(segzoo::run_backward<Element, head_dim>(p, grad_bias.data, device));
   }
