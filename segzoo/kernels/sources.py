@@ -89,15 +89,28 @@ def segmentation_tail() -> Operator:
 def operators(device: str = CPU) -> tuple[Operator, ...]:
     """All that is compiled for a kind of device; nothing for one that has no compiled operators."""
     if device == CUDA:
-        return (cuda_operator("deformable_attention", "deformable attention on CUDA"),)
+        return (
+            cuda_operator("neighborhood_attention", "neighborhood attention on CUDA", _neighborhood_units()),
+            cuda_operator("deformable_attention", "deformable attention on CUDA"),
+        )
     if device != CPU:
         return ()
     return neighborhood_attention(), deformable_attention(), segmentation_tail(), training_crop()
 
 
-def cuda_operator(name: str, title: str, defines: tuple[str, ...] = ()) -> Operator:
-    """The CUDA library of csrc/<name>/*.cu."""
-    return Operator(name=name, title=title, units=(Unit(source="cuda.cu", name="cuda"),), device=CUDA, defines=defines)
+def cuda_operator(name: str, title: str, further: tuple[Unit, ...] = (), defines: tuple[str, ...] = ()) -> Operator:
+    """The CUDA library of csrc/<name>/cuda.cu and the `further` units."""
+    units = (Unit(source="cuda.cu", name="cuda"), *further)
+    return Operator(name=name, title=title, units=units, device=CUDA, defines=defines)
+
+
+def _neighborhood_units() -> tuple[Unit, ...]:
+    """One object file for each padded head dimension on tensor cores, and one without; they compile side by side."""
+    padded = [
+        Unit(source="cuda_matrix.cu", name=f"cuda_matrix_{size}", flags=(f"-DSEGZOO_HEAD_DIM={size}",))
+        for size in (16, 32, 64, 128)
+    ]
+    return (Unit(source="cuda_plain.cu", name="cuda_plain"), *padded)
 
 
 def rivals() -> Operator:
