@@ -8,6 +8,8 @@ from pathlib import Path
 from segzoo.errors import UnavailableError
 
 _PACKAGE = Path(__file__).resolve().parent
+# Set by --nproc for the processes that it starts: HOST:PORT of the words that they share.
+SHARED_STORE = "SEGZOO_SHARED_STORE"
 
 
 def _shipped(name: str) -> Path:
@@ -69,6 +71,11 @@ def data_folder() -> Path:
     return Path(chosen).expanduser() if chosen else home() / "data"
 
 
+def evaluations_folder() -> Path:
+    """Where evaluations keep what they have counted until they are done."""
+    return home() / "evaluations"
+
+
 def offline() -> bool:
     """True when SEGZOO_OFFLINE forbids any network access."""
     return os.environ.get("SEGZOO_OFFLINE", "").lower() not in ("", "0", "false", "no")
@@ -77,3 +84,9 @@ def offline() -> bool:
 def kernel_choice() -> str:
     """SEGZOO_KERNELS: "auto" (default), "native" or "reference"."""
     return os.environ.get("SEGZOO_KERNELS", "auto").lower()
+
+
+def shared_store() -> tuple[str, int] | None:
+    """Host and port of the store of the process that started this one by --nproc; None without one."""
+    host, _, port = os.environ.get(SHARED_STORE, "").rpartition(":")
+    return (host, int(port)) if host else None

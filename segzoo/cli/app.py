@@ -25,6 +25,7 @@ from segzoo.cli import (
     weights,
     zoo,
 )
+from segzoo.cli.processes import SaidExit
 from segzoo.errors import SegzooError
 
 app = typer.Typer(
@@ -108,7 +109,7 @@ def main() -> None:
         _fail(f"{error.strerror}: {error.filename}" if error.filename else error.strerror, 1)
     except SystemExit as ending:
         # Typer turns Ctrl-C into this code without a word.
-        if ending.code == INTERRUPTED:
+        if ending.code == INTERRUPTED and not isinstance(ending, SaidExit):
             print("segzoo: interrupted", file=sys.stderr)
         raise
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from segzoo import paths
 from segzoo.cli.options import (
     Checkpoint,
     DataRoot,
@@ -29,7 +30,9 @@ from segzoo.cli.options import (
     go_offline,
 )
 from segzoo.cli.output import emit, progress
+from segzoo.cli.processes import Processes, one_voice, rank, start_processes
 from segzoo.errors import UsageError
+from segzoo.results import Run
 
 AugTest = Annotated[
     bool, typer.Option("--aug-test", help="Multi-scale and flip: six ratios from 0.5 to 1.75, mirrored too.")
@@ -60,6 +63,7 @@ Windows = Annotated[
     int | None,
     typer.Option("--batch-size", "-b", min=1, help="Windows of an image that the network gets at once."),
 ]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with an evaluation that was interrupted.")]
 Readers = Annotated[int, typer.Option("--workers", "-j", min=0, help="Threads that read images ahead.")]
 
 
@@ -84,6 +88,8 @@ def evaluate(
     dtype: DtypeOption = Dtype.FP32,
     batch_size: Windows = None,
     workers: Readers = 1,
+    nproc: Processes = 1,
+    resume: Resume = False,
     format: FormatOption = Format.TABLE,
     json: Json = False,
     output: Output = None,
@@ -95,6 +101,7 @@ def evaluate(
     if check and limit is not None:
         raise UsageError("--check needs all images; leave out --limit")
     go_offline(offline)
+    start_processes(nproc)
     from segzoo import evaluation
     from segzoo.registry import select
 
@@ -115,19 +122,29 @@ def evaluate(
         workers=workers,
         boundary=boundary,
         calibration=calibration,
-        progress=partial(_bar, quiet=quiet or no_progress),
+        progress=partial(_bar, quiet=quiet or no_progress or rank() > 0),
     )
-    chosen, runs = select(names), []
+    show = partial(emit, format=format, json=json, output=output, also="class" if per_class else None)
+    with one_voice(device, quiet=quiet) as group, evaluation.keeping(paths.evaluations_folder(), resume=resume) as kept:
+        folders = {"save_predictions": save_predictions, "analysis": analysis}
+        runs = _evaluate_each(select(names), partial(run_one, group=group, keeper=kept), folders, show)
+        if check:
+            evaluation.check(runs)
+
+
+def _evaluate_each(
+    names: list[str], run_one: Callable[..., Run], folders: dict[str, Path | None], show: Callable[[list[Run]], None]
+) -> list[Run]:
+    """The records of all models; the first process shows what is done even where a later model fails."""
+    runs: list[Run] = []
     try:
-        for name in chosen:
-            maps, tables = (base / name if base and len(chosen) > 1 else base for base in (save_predictions, analysis))
-            runs.append(run_one(name, save_predictions=maps, analysis=tables))
+        for name in names:
+            own = {key: base / name if base and len(names) > 1 else base for key, base in folders.items()}
+            runs.append(run_one(name, **own))
     finally:
-        # What is done is shown even where a later model fails or the person has had enough.
-        if runs:
-            emit(runs, format=format, json=json, output=output, also="class" if per_class else None)
-    if check:
-        evaluation.check(runs)
+        if runs and rank() == 0:
+            show(runs)
+    return runs
 
 
 def _bar(pairs: Iterable, total: int, *, quiet: bool) -> Iterable:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,8 +25,9 @@ from segzoo.cli.options import (
     parse_shape,
 )
 from segzoo.cli.output import emit, say
+from segzoo.cli.processes import Processes, SaidExit, leave, rank, start_processes
 from segzoo.errors import SegzooError, UsageError
-from segzoo.training.endings import InterruptedRunError, NotFiniteError, PeerLostError
+from segzoo.processes.endings import InterruptedRunError, NotFiniteError, PeerLostError
 
 WorkDir = Annotated[
     Path | None, typer.Option("--work-dir", metavar="DIR", help="Log, checkpoints, record (default: runs/NAME).")
@@ -65,7 +64,6 @@ PerDevice = Annotated[
 ]
 Crop = Annotated[str | None, typer.Option("--crop", metavar="HxW", help="Training crop in pixels.")]
 Pictures = Annotated[int | None, typer.Option("--limit", min=1, metavar="N", help="Train on the first N pictures.")]
-Processes = Annotated[int, typer.Option("--nproc", min=1, help="Training processes to start on this machine.")]
 Readers = Annotated[
     int, typer.Option("--workers", "-j", min=0, help="Reading processes of each training process; 0 reads in it.")
 ]
@@ -131,7 +129,7 @@ def train(
 ) -> None:
     """Train a model by its published recipe; the same command continues an interrupted run."""
     go_offline(offline)
-    _start_processes(nproc)
+    start_processes(nproc)
     with _one_voice(quiet):
         from segzoo.training.named import recipe_for, train_name
         from segzoo.training.run import Options
@@ -165,22 +163,8 @@ def train(
             bar=not no_progress,
         )
         run = train_name(name, recipe_for(name, recipe, crop=shape, **changes), options)
-        if _rank() == 0:
+        if rank() == 0:
             emit([run], format=format, json=json, output=output)
-
-
-def _rank() -> int:
-    """This process's number among those that torchrun or --nproc started."""
-    return int(os.environ.get("RANK", "0"))
-
-
-def _start_processes(count: int) -> None:
-    """With --nproc above 1, runs the same words in as many processes and ends with their exit code."""
-    if count == 1 or "WORLD_SIZE" in os.environ:
-        return
-    from segzoo.training.processes import start_processes
-
-    raise typer.Exit(start_processes(count, sys.argv[1:]))
 
 
 @contextmanager
@@ -189,13 +173,12 @@ def _one_voice(quiet: bool) -> Iterator[None]:
     try:
         yield
     except SegzooError as error:
-        if _rank() and isinstance(error, UsageError | InterruptedRunError | NotFiniteError | PeerLostError):
-            # Not sys.exit: an interpreter that ends in order waits for the other processes' connections.
-            os._exit(error.exit_code)
+        if rank() and isinstance(error, UsageError | InterruptedRunError | NotFiniteError | PeerLostError):
+            leave(error.exit_code)
         if not isinstance(error, InterruptedRunError):
             raise
         say(f"segzoo: {error}", quiet=quiet)
-        raise typer.Exit(error.exit_code) from error
+        raise SaidExit(error.exit_code) from error
 
 
 Root = Annotated[Path, typer.Option("--data-root", help="Folder with train/CLASS and val/CLASS below it.")]
@@ -242,7 +225,7 @@ def pretrain(
     no_progress: NoProgress = False,
 ) -> None:
     """Train a model's backbone as a classifier on a folder of pictures, for `train --init WORK_DIR/backbone.pt`."""
-    _start_processes(nproc)
+    start_processes(nproc)
     with _one_voice(quiet):
         from segzoo.training.pretraining import Mixing, pretrain_name, pretraining_recipe
         from segzoo.training.run import Options
@@ -270,5 +253,5 @@ def pretrain(
             bar=not no_progress,
         )
         run = pretrain_name(name, data_root, recipe, mixing, options)
-        if _rank() == 0:
+        if rank() == 0:
             emit([run], format=format, json=json, output=output)

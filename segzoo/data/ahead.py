@@ -14,21 +14,21 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def read_ahead(dataset: Dataset, count: int, workers: int) -> Iterator[Pair]:
-    """The first `count` pairs in order.
+def read_ahead(dataset: Dataset, indices: Iterable[int], workers: int) -> Iterator[Pair]:
+    """The pairs at these indices, in order; an index is taken when its pair begins to be read.
 
     Decoding leaves Python's lock alone, so that threads are enough to read while a network runs.
     Memory holds at most two pairs a worker beside the one in use.
 
     Args:
         dataset: where to read.
-        count: number of pairs.
+        indices: places in the data set.
         workers: threads that read; 0 reads each pair when it is asked for.
 
     Raises:
         DatasetError: a pair that cannot be read, when its turn comes.
     """
-    yield from in_order(partial(read_pair, dataset), range(count), workers)
+    yield from in_order(partial(read_pair, dataset), indices, workers)
 
 
 def in_order(function: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:

@@ -96,12 +96,22 @@ class FoldersDataset:
         It is the same for a folder and for an archive of it. Contents are not read: a file that was changed
         without changing its size before the data set was opened is not noticed.
         """
-        digest = hashlib.sha256(msgspec.json.encode([self.classes, self._policy]))
-        if self._colours is not None:
-            digest.update(msgspec.json.encode(self._colours.colours))
+        digest = self._meaning()
         for pair, known in zip(self._pairs, self._known, strict=True):
             digest.update(_line(pair.image, known[0]) + _line(pair.label, known[1]))
         return digest.hexdigest()
+
+    def pair_mark(self, index: int) -> str:
+        """16 hex digits that change when the files of one pair or their meaning do, as far as `fingerprint` would."""
+        pair, known, digest = self._pairs[index], self._known[index], self._meaning()
+        digest.update(_line(pair.image, known[0]) + _line(pair.label, known[1]))
+        return digest.hexdigest()[:16]
+
+    def _meaning(self) -> hashlib._Hash:
+        digest = hashlib.sha256(msgspec.json.encode([self.classes, self._policy]))
+        if self._colours is not None:
+            digest.update(msgspec.json.encode(self._colours.colours))
+        return digest
 
 
 def colour_table(entry: schema.Dataset) -> ColourTable | None:

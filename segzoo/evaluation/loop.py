@@ -1,8 +1,8 @@
-"""evaluate(): every image through the protocol, counted exactly; memory grows by one row of the record an image."""
+"""evaluate(): every image through the protocol, counted exactly; memory grows by an image's counts an image."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,12 @@ from torch import nn
 
 from segzoo import kernels
 from segzoo.data import Dataset, Pair, ignore_value, open_dataset
-from segzoo.data.ahead import read_ahead
 from segzoo.data.write import write_indices
 from segzoo.device import device_name, pick_device
 from segzoo.errors import DatasetError, SegzooError, UsageError
 from segzoo.evaluation.analysis import write_analysis
+from segzoo.evaluation.image_counts import ImageCounts, arrays_of, sparse_of
+from segzoo.evaluation.kept import Keeper
 from segzoo.evaluation.measures import (
     Measures,
     add_class_measures,
@@ -27,14 +28,15 @@ from segzoo.evaluation.measures import (
     total_measures,
 )
 from segzoo.evaluation.record import class_rows, describe_protocol, image_row, protocol_fields, totals
+from segzoo.evaluation.shares import Counted, Progress, count_images
 from segzoo.evaluation.statistics import add_intervals, confusions
 from segzoo.inference import Network, predict_with, predict_with_confidence
 from segzoo.metrics import ConfusionMatrix, scores
+from segzoo.processes.group import Group
 from segzoo.protocol import Protocol
 from segzoo.registry import get_protocol
 from segzoo.results import Run, Stopwatch, command_line, environment
-
-Progress = Callable[[Iterable[Pair], int], Iterable[Pair]]
+from segzoo.weights.digest import digest_of
 
 
 def evaluate(
@@ -53,6 +55,8 @@ def evaluate(
     calibration: bool = False,
     analysis: str | Path | None = None,
     progress: Progress | None = None,
+    group: Group | None = None,
+    keeper: Keeper | None = None,
 ) -> Run:
     """Accuracy of a model on a data set: mIoU, mAcc, aAcc in percent, by class and by image.
 
@@ -74,13 +78,21 @@ def evaluate(
         analysis: a folder for tables by class and image, the confusion matrix and pictures, see `write_analysis`;
             brings `boundary` and `calibration` with it.
         progress: wraps the pairs, given with their number, to show how far it is.
+        group: the processes that share the images and all get the record; this one alone where None. `device`
+            is then the group's.
+        keeper: keeps the counts of every image on disk, so that an interrupted evaluation can be continued.
 
     Raises:
         DatasetError: no pairs, or one that cannot be read.
-        UsageError: a model with more classes than the data set.
+        UsageError: a model with more classes than the data set; or nothing to resume but an evaluation under
+            other conditions.
         SegzooError: logits that are no numbers, or predictions that cannot be written.
+        InterruptedRunError: with a keeper, Ctrl-C or SIGTERM.
+        PeerLostError: another process of the group has ended.
     """
-    watch, place = Stopwatch(), pick_device(device)
+    watch = Stopwatch()
+    group = group or Group(0, 1, pick_device(device))
+    place = group.device
     dataset = open_dataset(dataset) if isinstance(dataset, (str, Path)) else dataset
     protocol = get_protocol(protocol) if isinstance(protocol, str) else protocol
     if len(dataset) == 0:
@@ -97,15 +109,26 @@ def evaluate(
     kernels.load_for(model, place)
     network = Network(model.to(place), device=place, dtype=dtype, batch_size=batch_size)
     measure = _Measure(network, protocol, dataset, measures, folder)
-    images: list[dict[str, Any]] = []
-    sums: dict[str, NDArray[Any]] = {}
+    conditions = {**_conditions(dataset, protocol, place, dtype), **measures.conditions()}
     begun = watch.seconds
-    pairs: Iterable[Pair] = read_ahead(dataset, count, workers)
-    for pair in pairs if progress is None else progress(pairs, count):
-        counts = measure(pair)
-        add_counts(sums, counts)
-        images.append({**image_row(pair.name, scores(counts["confusion"])), **image_measures(counts)})
+    with ExitStack() as stack:
+        kept = None
+        if keeper is not None:
+            decisive = _what_counts(model, name or type(model).__name__, measure, conditions)
+            kept = stack.enter_context(keeper.opened(decisive, rank=group.rank))
+        counted = count_images(
+            dataset,
+            count,
+            measure,
+            group,
+            kept=kept,
+            resume=keeper is not None and keeper.resume,
+            workers=workers,
+            progress=progress,
+        )
     seconds = watch.seconds - begun
+    images, sums = _rows_and_sums(counted)
+    now = count - counted.resumed
     of_all = scores(sums["confusion"])
     classes = class_rows(dataset.classes, of_all)
     metrics = add_intervals(totals(of_all), classes, images)
@@ -117,9 +140,9 @@ def evaluate(
             **metrics,
             **total_measures(sums, images),
             "images": count,
-            "images_per_second": count / seconds,
+            "images_per_second": now / seconds if now else None,
         },
-        conditions={**_conditions(dataset, protocol, place, dtype), **measures.conditions()},
+        conditions={**conditions, **_how_it_ran(group, counted.resumed)},
         breakdown={
             "class": classes,
             "image": images,
@@ -133,7 +156,7 @@ def evaluate(
         duration_s=watch.seconds,
         status="ok" if count == len(dataset) else "partial",
     )
-    if analysis is not None:
+    if analysis is not None and group.main:
         write_analysis(Path(analysis), run, sums["confusion"], dataset, measure.predict)
     return run
 
@@ -148,7 +171,7 @@ class _Measure:
     measures: Measures
     folder: Path | None
 
-    def __call__(self, pair: Pair) -> dict[str, NDArray[Any]]:
+    def __call__(self, pair: Pair) -> ImageCounts:
         """Arrays by measure, "confusion" [K+1, K+1] among them, that are added up over the images."""
         prediction, confidence = self._predict(pair)
         classes = self.measures.num_classes
@@ -156,7 +179,7 @@ class _Measure:
         _check_classes(counts, prediction, self.dataset, pair.name)
         if self.folder is not None:
             write_indices(self.folder / f"{pair.name}.png", prediction)
-        return {"confusion": counts, **self.measures.of_image(prediction, pair.label, confidence)}
+        return sparse_of({"confusion": counts, **self.measures.of_image(prediction, pair.label, confidence)})
 
     def predict(self, pair: Pair) -> NDArray[Any]:
         """Class indices [H, W]; an error says which image it came with."""
@@ -193,6 +216,40 @@ def _conditions(dataset: Dataset, protocol: Protocol, place: torch.device, dtype
         "threads": torch.get_num_threads(),
         "kernels": kernels.describe(place),
     }
+
+
+def _rows_and_sums(counted: Counted) -> tuple[list[dict[str, Any]], dict[str, NDArray[Any]]]:
+    """A row for each image, and what is added up over them; in their order, so that it is the same wherever counted."""
+    images: list[dict[str, Any]] = []
+    sums: dict[str, NDArray[Any]] = {}
+    for image, sparse in counted.images:
+        counts = arrays_of(sparse)
+        add_counts(sums, counts)
+        images.append({**image_row(image, scores(counts["confusion"])), **image_measures(counts)})
+    return images, sums
+
+
+def _what_counts(model: nn.Module, name: str, measure: _Measure, conditions: dict[str, Any]) -> dict[str, Any]:
+    """All that changes what is counted in an image: another evaluation must share it to go on with the counts."""
+    facts = environment()
+    fixed = ["dataset", "split", "dtype", "kernels", *measure.measures.conditions()]
+    if not hasattr(measure.dataset, "pair_mark"):
+        # Nothing tells whether a single image is still what it was.
+        fixed.append("data_fingerprint")
+    return {
+        "model": name,
+        "weights": digest_of(model),
+        "protocol": conditions["protocol_fields"],
+        **{key: conditions[key] for key in fixed},
+        "device": conditions["device"].partition(":")[0],
+        "save_predictions": None if measure.folder is None else str(measure.folder),
+        "segzoo": facts.segzoo,
+        "torch": facts.packages.get("torch"),
+    }
+
+
+def _how_it_ran(group: Group, resumed: int) -> dict[str, Any]:
+    return {"processes": group.size, **({"resumed_images": resumed} if resumed else {})}
 
 
 def _notes(count: int, total: int) -> list[str]:

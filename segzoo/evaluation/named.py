@@ -11,8 +11,11 @@ from torch import nn
 from segzoo.data import Dataset, open_dataset
 from segzoo.device import pick_device
 from segzoo.errors import UsageError
-from segzoo.evaluation.loop import Progress, evaluate
+from segzoo.evaluation.kept import Keeper
+from segzoo.evaluation.loop import evaluate
 from segzoo.evaluation.published import expected_miou
+from segzoo.evaluation.shares import Progress
+from segzoo.processes.group import Group
 from segzoo.registry import create_model, entry, get_protocol
 from segzoo.results import Run
 from segzoo.weights.load import LoadReport
@@ -41,6 +44,8 @@ def evaluate_name(
     calibration: bool = False,
     analysis: str | Path | None = None,
     progress: Progress | None = None,
+    group: Group | None = None,
+    keeper: Keeper | None = None,
 ) -> Run:
     """Accuracy of a model of the zoo with its published weights, beside the published figure.
 
@@ -61,7 +66,7 @@ def evaluate_name(
         limit: only the first images; the record is then partial.
         workers: threads that read images ahead.
         save_predictions: a folder for PNGs of class indices.
-        boundary, calibration, analysis, progress: see `evaluate`.
+        boundary, calibration, analysis, progress, group, keeper: see `evaluate`.
 
     Raises:
         UsageError: unknown names, a model without weights, or numbers of classes that differ.
@@ -104,6 +109,8 @@ def evaluate_name(
         calibration=calibration,
         analysis=analysis,
         progress=progress,
+        group=group,
+        keeper=keeper,
     )
     expected = []
     if data.name == model_entry.dataset and split == "val":

@@ -21,10 +21,10 @@ from torch import Tensor, nn
 
 from segzoo.data.image_folder import ImageFolder
 from segzoo.data.transforms import Draws
+from segzoo.processes.endings import StopWish
+from segzoo.processes.group import Group
 from segzoo.protocol import IMAGENET_MEAN, IMAGENET_STD
 from segzoo.training.batches import Batch, Collate, Item, ToDevice
-from segzoo.training.endings import StopWish
-from segzoo.training.processes import Group
 from segzoo.training.segmentation import make_optimizer
 from segzoo.zoo.schema import Recipe
 

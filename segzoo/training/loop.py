@@ -18,12 +18,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from segzoo.device import precision
 from segzoo.errors import SegzooError
+from segzoo.processes.endings import InterruptedRunError, NotFiniteError, StopWish
+from segzoo.processes.group import Group
 from segzoo.training import checkpoints
 from segzoo.training.batches import Batch, Collate, Source, ToDevice, batches
-from segzoo.training.endings import InterruptedRunError, NotFiniteError, StopWish
 from segzoo.training.journal import Journal
 from segzoo.training.plan import Plan, seed_of
-from segzoo.training.processes import Group
 from segzoo.training.schedule import set_learning_rates
 from segzoo.zoo.schema import Recipe
 

@@ -13,12 +13,12 @@ from segzoo.data import Dataset, open_dataset
 from segzoo.data.drawn import DrawnOnce
 from segzoo.data.scenes import ScenesDataset
 from segzoo.errors import UsageError, suggestion
+from segzoo.processes.endings import stop_wish
+from segzoo.processes.group import joined
 from segzoo.registry import entry, get_protocol
 from segzoo.results import Run
 from segzoo.training import checks
-from segzoo.training.endings import stop_wish
 from segzoo.training.initialisation import initial_model
-from segzoo.training.processes import joined
 from segzoo.training.run import (
     Options,
     checkpoint_to_resume,

@@ -9,12 +9,12 @@ import torch
 
 from segzoo.data.image_folder import ImageFolder
 from segzoo.errors import UsageError
+from segzoo.processes.endings import stop_wish
+from segzoo.processes.group import joined
 from segzoo.registry import create_model
 from segzoo.results import Run
 from segzoo.training import checkpoints, checks
 from segzoo.training.classification import Classification, Classifier
-from segzoo.training.endings import stop_wish
-from segzoo.training.processes import joined
 from segzoo.training.run import (
     Options,
     checkpoint_to_resume,

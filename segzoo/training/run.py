@@ -14,14 +14,14 @@ from torch import nn
 
 from segzoo import kernels
 from segzoo.errors import UsageError
+from segzoo.processes.endings import StopWish
+from segzoo.processes.group import Group
 from segzoo.results import Run, Stopwatch, write_text_atomically
 from segzoo.training import checkpoints
-from segzoo.training.endings import StopWish
 from segzoo.training.journal import Journal
 from segzoo.training.loop import Task, fit
 from segzoo.training.memory_saving import checkpoint_activations
 from segzoo.training.plan import Plan, images_per_device
-from segzoo.training.processes import Group
 from segzoo.training.record import RECORD, draw_curves, training_run
 from segzoo.training.sync_batch_norm import share_batch_norms
 from segzoo.zoo.schema import Recipe

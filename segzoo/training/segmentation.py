@@ -16,14 +16,14 @@ from segzoo.data.boundary import boundary
 from segzoo.data.folders import FoldersDataset
 from segzoo.data.transforms import Augmentation, augmented
 from segzoo.errors import DatasetError
+from segzoo.processes.endings import StopWish
+from segzoo.processes.group import Group
 from segzoo.protocol import Protocol
 from segzoo.training.batches import Collate, Item, ToDevice
-from segzoo.training.endings import StopWish
 from segzoo.training.losses import weighted_losses
 from segzoo.training.parameter_groups import parameter_groups
 from segzoo.training.pictures import palette_of, write_grid
 from segzoo.training.plan import seed_of
-from segzoo.training.processes import Group
 from segzoo.training.settled_batch_norm import batches_from, settle
 from segzoo.training.sync_batch_norm import freeze_batch_norms
 from segzoo.training.unept_losses import unept_losses

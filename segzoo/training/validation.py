@@ -14,9 +14,9 @@ from segzoo.data.ahead import read_ahead
 from segzoo.evaluation.record import class_rows, totals
 from segzoo.inference import Network, predict_with
 from segzoo.metrics import ConfusionMatrix, scores
+from segzoo.processes.endings import StopWish
+from segzoo.processes.group import Group
 from segzoo.protocol import Protocol
-from segzoo.training.endings import StopWish
-from segzoo.training.processes import Group
 
 
 @dataclass(frozen=True)
@@ -34,31 +34,6 @@ class Validation:
     measures: dict[str, float | int | None]
     classes: list[dict[str, Any]]
     shown: list[Shown]
-
-
-class _Part:
-    """Every `step`-th pair of a data set, from `first` on."""
-
-    def __init__(self, dataset: Dataset, first: int, step: int) -> None:
-        self._dataset = dataset
-        self._indices = range(first, len(dataset), step)
-        self.name, self.split = dataset.name, dataset.split
-        self.classes, self.num_classes, self.palette = dataset.classes, dataset.num_classes, dataset.palette
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    def image(self, index: int) -> NDArray[np.uint8]:
-        return self._dataset.image(self._indices[index])
-
-    def label(self, index: int) -> NDArray[Any]:
-        return self._dataset.label(self._indices[index])
-
-    def image_name(self, index: int) -> str:
-        return self._dataset.image_name(self._indices[index])
-
-    def fingerprint(self) -> str:
-        return self._dataset.fingerprint()
 
 
 def validate(
@@ -90,7 +65,7 @@ def validate(
     own = range(group.rank, count, group.size)
     # Spread evenly: neighbours in a data set are often frames of one film.
     chosen = {round(place * (len(own) - 1) / max(show - 1, 1)) for place in range(show)}
-    for number, pair in enumerate(read_ahead(_Part(dataset, group.rank, group.size), len(own), workers=1)):
+    for number, pair in enumerate(read_ahead(dataset, own, workers=1)):
         if stop.signal_number:
             break
         prediction = predict_with(network, pair.image, protocol)

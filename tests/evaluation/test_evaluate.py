@@ -87,9 +87,9 @@ def test_reading_ahead_changes_nothing(tmp_path):
 
 def test_scenes_come_whole_from_several_reading_threads():
     dataset = open_dataset("scenes")
-    alone = [(pair.image, pair.label) for pair in read_ahead(dataset, 6, 0)]
+    alone = [(pair.image, pair.label) for pair in read_ahead(dataset, range(6), 0)]
     for workers in (1, 3):
-        pairs = list(read_ahead(open_dataset("scenes"), 6, workers))
+        pairs = list(read_ahead(open_dataset("scenes"), range(6), workers))
         assert [pair.name for pair in pairs] == [dataset.image_name(index) for index in range(6)]
         for pair, (image, label) in zip(pairs, alone, strict=True):
             assert np.array_equal(pair.image, image) and np.array_equal(pair.label, label)
@@ -125,7 +125,7 @@ class Endless:
 @pytest.mark.parametrize("workers", [0, 1, 3])
 def test_reading_stays_a_few_pairs_ahead_and_stops_when_asked(workers):
     dataset = Endless()
-    pairs = read_ahead(dataset, len(dataset), workers)
+    pairs = read_ahead(dataset, range(len(dataset)), workers)
     for used in range(1, 50):
         assert next(pairs).name == str(used - 1)
         assert dataset.asked <= used + 2 * workers

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 
 from segzoo.evaluation import evaluate
+from segzoo.processes.endings import StopWish
+from segzoo.processes.group import Group
 from segzoo.registry import create_model, get_protocol
 from segzoo.training.batches import Batch, Collate, Item, Samples, ToDevice, batches
-from segzoo.training.endings import StopWish
 from segzoo.training.plan import Plan, seed_of
-from segzoo.training.processes import Group
 from segzoo.training.validation import validate
 
 

@@ -15,9 +15,9 @@ import msgspec
 import pytest
 import torch
 
+from segzoo.processes.endings import InterruptedRunError, NotFiniteError
 from segzoo.results import read_run
 from segzoo.training.checkpoints import checkpoint_path, checkpoints, read_checkpoint
-from segzoo.training.endings import InterruptedRunError, NotFiniteError
 from segzoo.training.named import recipe_for, train_name
 from segzoo.training.run import Options
 from segzoo.training.settled_batch_norm import settle

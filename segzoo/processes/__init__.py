@@ -1,0 +1,1 @@
+"""Several processes that do one job together, and how a job ends before its time."""
