@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
@@ -14,7 +14,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def read_ahead(dataset: Dataset, indices: Iterable[int], workers: int) -> Iterator[Pair]:
+def read_ahead(dataset: Dataset, indices: Iterable[int], workers: int) -> Generator[Pair, None, None]:
     """The pairs at these indices, in order; an index is taken when its pair begins to be read.
 
     Decoding leaves Python's lock alone, so that threads are enough to read while a network runs.

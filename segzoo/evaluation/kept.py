@@ -45,8 +45,8 @@ class Kept:
                 "split" give the folder its name.
             rank: the number of this process among those that evaluate.
         """
-        self.parent, self.conditions = parent, {"format": FORMAT, **conditions}
-        text = json.dumps(self.conditions, sort_keys=True)
+        text = json.dumps({"format": FORMAT, **_flat(conditions)}, sort_keys=True)
+        self.parent, self.conditions = parent, json.loads(text)
         self.folder = parent / f"{_title(conditions)}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
         self._file = self.folder / f"images-{rank}.jsonl"
         self._lock_file = parent / f"{self.folder.name}.lock"
@@ -177,6 +177,17 @@ def keeping(folder: Path, *, resume: bool = False) -> Iterator[Keeper]:
     keeper = Keeper(folder, resume=resume)
     yield keeper
     keeper.remove_all()
+
+
+def _flat(conditions: Conditions) -> Conditions:
+    """Words in words by their joint name, "protocol.scale", so that each can be told to differ."""
+    flat: Conditions = {}
+    for key, value in conditions.items():
+        inner = (
+            {f"{key}.{word}": part for word, part in _flat(value).items()} if isinstance(value, dict) else {key: value}
+        )
+        flat.update(inner)
+    return flat
 
 
 def _title(conditions: Conditions) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 
 from segzoo.data import Dataset, Pair
@@ -115,12 +115,11 @@ def _count_share(
     """Counts images until none is left, here or anywhere; the error that stopped it."""
     group, series = share.group, share.group.new_series()
     indices: Iterator[int] = (share.take(todo[number]) for number in group.numbers(series, len(todo)))
-    pairs: Iterable[Pair] = read_ahead(share.dataset, indices, workers)
-    if progress is not None:
-        pairs = progress(pairs, -(-len(todo) // group.size))
     try:
-        for pair in pairs:
-            share.finish(pair.name, measure(pair), kept)
+        # Closed here, and not when the collector of garbage finds it, in whatever thread that may be.
+        with closing(read_ahead(share.dataset, indices, workers)) as read:
+            for pair in read if progress is None else progress(read, -(-len(todo) // group.size)):
+                share.finish(pair.name, measure(pair), kept)
     except InterruptedRunError:
         raise
     except SegzooError as error:
