@@ -178,4 +178,5 @@ def _signal_of(ending: SystemExit) -> int:
 
 
 def _how_to_go_on(done: int, count: int, kept: bool) -> str:
-    return f"; {done} of {count} images are done and kept, the same command with --resume continues" if kept else ""
+    told = f"; {done} of {count} images are done and kept, the same command with --resume continues"
+    return told if kept and done else ""
