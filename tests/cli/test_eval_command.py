@@ -177,7 +177,7 @@ def test_bad_data_are_one_line_and_exit_code_5(segzoo_command, user, damage, sai
         (["--protocol", "smal"], 2, "unknown protocol 'smal'; did you mean 'small'"),
         (["--device", "gpu"], 2, "unknown device 'gpu'"),
         (["--dtype", "tf32"], 2, "tf32 is a format of CUDA devices"),
-        (["--data-root", "/nowhere"], 5, "there is no folder /nowhere/images"),
+        (["--data-root", "/nowhere"], 5, "the data set mine is not here"),
         (["--save-predictions", "/dev/null/x"], 1, "cannot write /dev/null/x/000.png"),
     ],
 )
