@@ -54,11 +54,15 @@ def prepare(
         Path | None, typer.Option("--root", help="Folder that holds data sets (default: SEGZOO_DATA).")
     ] = None,
     split: Annotated[
-        list[str] | None, typer.Option("--split", help="Only what this split needs; may be given several times.")
+        list[str] | None,
+        typer.Option("--split", metavar="NAME", help="Only what this split needs; may be given several times."),
     ] = None,
     archives: Annotated[
         Path | None, typer.Option("--archives", help="Folder of the archives (default: downloads/ below the root).")
     ] = None,
+    train_ids: Annotated[
+        bool, typer.Option("--train-ids", help="Also write *_labelTrainIds.png, for other programs.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Accept the licence; do not ask.")] = False,
     dry_run: DryRun = False,
     offline: Offline = False,
@@ -80,7 +84,10 @@ def prepare(
     else:
         if plan.by("download") and not plan.by("by hand") and not yes:
             _accept(plan.name, plan.entry.licence)
-        run = preparation.prepare(plan, progress=partial(_files_bar, quiet=quiet or no_progress), quiet=quiet)
+        bar = partial(_files_bar, quiet=quiet or no_progress)
+        run = preparation.prepare(plan, progress=bar, quiet=quiet)
+        if train_ids:
+            preparation.write_train_ids(plan, bar)
     emit([run], format=format, json=json, output=output, also="archive" if dry_run else "split")
 
 
@@ -92,7 +99,6 @@ def _accept(name: str, licence: str | None) -> None:
 
 
 def _files_bar(names: Iterable[str], total: int, what: str, *, quiet: bool) -> Iterable[str]:
-    say(f"segzoo: {what}: {total} files", quiet=quiet)
     return progress(names, total=total, unit="file", quiet=quiet)
 
 
@@ -104,7 +110,8 @@ def check(
         typer.Option("--dataset", help="What the folder is (default: recognised by what is in it)."),
     ] = None,
     split: Annotated[
-        list[str] | None, typer.Option("--split", help="Part of the data set (default: all that are there).")
+        list[str] | None,
+        typer.Option("--split", metavar="NAME", help="Part of the data set (default: all that are there)."),
     ] = None,
     data_root: DataRoot = None,
     limit: Limit = None,

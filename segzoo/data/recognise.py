@@ -76,8 +76,9 @@ def explain(files: Files, name: str, entry: schema.Dataset, datasets: Mapping[st
 
 
 def _roots(files: Files, wanted: list[str], below: str) -> list[str]:
-    """Where one of the folders is: at the top, in `below`, or in any folder of an archive."""
-    roots = [root for root in ("", below) if any(files.has_folder(_join(root, folder)) for folder in wanted)]
+    """Where one of the folders is: at the top, in `below` or its last part, or in any folder of an archive."""
+    places = dict.fromkeys(("", below, below.rpartition("/")[2]))
+    roots = [root for root in places if any(files.has_folder(_join(root, folder)) for folder in wanted)]
     if roots or not isinstance(files, ArchiveFiles):
         return roots
     return list(dict.fromkeys(root for folder in wanted for root in files.roots_with(folder)))

@@ -14,7 +14,7 @@ from PIL import Image
 from segzoo import preparation
 from segzoo.data import IGNORE, open_dataset
 from segzoo.data.read import read_label
-from segzoo.errors import DatasetError
+from segzoo.errors import DatasetError, UsageError
 from segzoo.preparation.pascal_context import FREQUENT, to_59
 from segzoo.registry import dataset_entry
 
@@ -131,3 +131,43 @@ def test_the_59_of_the_459_categories_are_in_the_order_of_the_classes():
 def test_a_category_beyond_459_is_refused():
     with pytest.raises(DatasetError, match=r"x\.mat has the category 460"):
         to_59(np.array([[460]]), "x.mat")
+
+
+def test_training_ids_are_written_beside_the_labels_and_only_once(tmp_path, manifest):
+    manifest(**{"coco-stuff-164k": without_hashes("coco-stuff-164k", val=1)})
+    for folder in ("images/val2017", "annotations/val2017"):
+        (tmp_path / "coco_stuff164k" / folder).mkdir(parents=True)
+    (tmp_path / "coco_stuff164k/images/val2017/000000000139.jpg").write_bytes(jpeg(1, 4))
+    label = tmp_path / "coco_stuff164k/annotations/val2017/000000000139.png"
+    # Person, the 13th category (stop sign is number 12, street sign's 12 is a gap), the last kind of stuff, nothing.
+    label.write_bytes(png(np.array([[0, 12, 181, 255]], np.uint8)))
+    plan = preparation.make_plan("coco-stuff-164k", root=tmp_path, splits=("val",))
+    assert preparation.write_train_ids(plan, lambda names, count, what: names) == 1
+    converted = label.with_name("000000000139_labelTrainIds.png")
+    assert read_label(converted).tolist() == [[0, 11, 170, 255]]
+    assert preparation.write_train_ids(plan, lambda names, count, what: names) == 0
+    # What was written beside the labels is no label of its own, and segzoo reads the same from the published one.
+    dataset = open_dataset("coco-stuff-164k", root=tmp_path)
+    assert len(dataset) == 1 and dataset.label(0).tolist() == [[0, 11, 170, 255]]
+    assert [dataset.classes[index] for index in (0, 11, 170)] == ["person", "stop sign", "wood"]
+
+
+def test_training_ids_of_a_real_cityscapes_label_are_the_published_ones(tmp_path):
+    real = shared_data("cityscapes/zh-plus+mmsegmentation")
+    name = "frankfurt_000000_000294"
+    for folder, ending in (("leftImg8bit", "leftImg8bit"), ("gtFine", "gtFine_labelIds")):
+        place = tmp_path / "cityscapes" / folder / "val/frankfurt"
+        place.mkdir(parents=True)
+        (place / f"{name}_{ending}.png").write_bytes((real / folder / f"{name}_{ending}.png").read_bytes())
+    plan = preparation.make_plan("cityscapes", root=tmp_path, splits=("val",))
+    preparation.write_train_ids(plan, lambda names, count, what: names)
+    written = read_label(tmp_path / f"cityscapes/gtFine/val/frankfurt/{name}_gtFine_labelTrainIds.png")
+    published = read_label(real / f"gtFine/{name}_gtFine_labelTrainIds.png")
+    # The two sample files were made small one by one and differ in 77 pixels at borders.
+    assert np.count_nonzero(written != published) == 77
+    assert len(open_dataset("cityscapes", root=tmp_path)) == 1
+
+
+def test_labels_that_need_no_mapping_have_no_training_ids(tmp_path):
+    with pytest.raises(UsageError, match="the labels of ade20k are not mapped to training ids"):
+        preparation.write_train_ids(preparation.make_plan("ade20k", root=tmp_path), lambda names, count, what: names)
