@@ -107,9 +107,10 @@ def compare(first: Run, second: Run, *, titles: tuple[str, str], replicates: int
 
 
 def _evaluation_in(path: Path) -> Run:
-    """The one evaluation in a file."""
+    """The one evaluation in a file; that of the clean images where there are some of corrupted ones beside it."""
     runs, _ = read_records([path])
     found = [run for run in runs if run.command == "eval" and run.status != "failed"]
+    found = [run for run in found if "corruption" not in run.conditions] or found
     if len(found) != 1:
         commands = ", ".join(sorted({run.command for run in runs}))
         held = f"{len(found)} evaluations" if found else f"no evaluation, but records of {commands}"

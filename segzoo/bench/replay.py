@@ -121,6 +121,8 @@ def _evaluation(run: Run) -> Run:
         strict="--no-strict" not in run.command_line,
         device=conditions["device"],
         dtype=conditions["dtype"],
+        compile=conditions.get("compile", False),
+        corruption=conditions.get("corruption"),
         limit=int(images) if images is not None and images < total else None,
     )
 

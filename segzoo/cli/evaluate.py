@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -49,6 +49,20 @@ SavePredictions = Annotated[
 ]
 Boundary = Annotated[bool, typer.Option("--boundary", help="Also Boundary IoU and the boundary F-score.")]
 Calibration = Annotated[bool, typer.Option("--calibration", help="Also the expected calibration error.")]
+Compile = Annotated[bool, typer.Option("--compile", help="Run the model through torch.compile.")]
+Corrupt = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--corrupt",
+        metavar="KIND[:1-5]",
+        help="Also on corrupted images, such as fog:3; a kind, a family (noise, blur, weather, digital) or all "
+        "for every strength; repeatable.",
+    ),
+]
+PrecisionReport = Annotated[
+    bool,
+    typer.Option("--precision-report", help="Compare fp32, tf32, bf16 and fp16: mIoU, labels, speed and memory."),
+]
 Analysis = Annotated[
     Path | None,
     typer.Option(
@@ -83,9 +97,12 @@ def evaluate(
     boundary: Boundary = False,
     calibration: Calibration = False,
     analysis: Analysis = None,
+    corrupt: Corrupt = None,
+    precision_report: PrecisionReport = False,
     per_class: PerClass = False,
     device: Device = "auto",
     dtype: DtypeOption = Dtype.FP32,
+    compile: Compile = False,
     batch_size: Windows = None,
     workers: Readers = 1,
     nproc: Processes = 1,
@@ -103,48 +120,76 @@ def evaluate(
     go_offline(offline)
     start_processes(nproc)
     from segzoo import evaluation
+    from segzoo.data.corruptions import parse_corruptions
     from segzoo.registry import select
 
-    run_one = partial(
-        evaluation.evaluate_name,
-        dataset=dataset,
-        split=split,
-        data_root=data_root,
-        protocol=protocol,
-        aug_test=aug_test,
-        checkpoint=checkpoint,
-        strict=not no_strict,
-        fuse=fuse,
-        device=device,
-        dtype=dtype.value,
-        batch_size=batch_size,
-        limit=limit,
-        workers=workers,
-        boundary=boundary,
-        calibration=calibration,
-        progress=partial(_bar, quiet=quiet or no_progress or rank() > 0),
-    )
-    show = partial(emit, format=format, json=json, output=output, also="class" if per_class else None)
+    corruptions = parse_corruptions(corrupt or [])
+
+    shared: dict[str, Any] = {
+        "dataset": dataset,
+        "split": split,
+        "data_root": data_root,
+        "protocol": protocol,
+        "aug_test": aug_test,
+        "checkpoint": checkpoint,
+        "strict": not no_strict,
+        "fuse": fuse,
+        "device": device,
+        "compile": compile,
+        "batch_size": batch_size,
+        "limit": limit,
+        "workers": workers,
+        "progress": partial(_bar, quiet=quiet or no_progress or rank() > 0),
+    }
+    extras: dict[str, Any] = {"dtype": dtype.value, "boundary": boundary, "calibration": calibration}
+    folders = {"save_predictions": save_predictions, "analysis": analysis}
+    also = "precision" if precision_report else "corruption" if corrupt else "class" if per_class else None
+    show = partial(emit, format=format, json=json, output=output, also=also)
     with one_voice(device, quiet=quiet) as group, evaluation.keeping(paths.evaluations_folder(), resume=resume) as kept:
-        folders = {"save_predictions": save_predictions, "analysis": analysis}
-        runs = _evaluate_each(select(names), partial(run_one, group=group, keeper=kept), folders, show)
+        if precision_report:
+            _demand_plain(group.size, corrupt, extras, folders)
+            measure, folders = partial(evaluation.precision_report_name, **shared), {}
+        else:
+            one = partial(evaluation.evaluate_name, **shared, **extras, group=group, keeper=kept)
+            measure = partial(evaluation.evaluations, one, corruptions)
+        runs = _evaluate_each(select(names), measure, folders, show)
         if check:
-            evaluation.check(runs)
+            evaluation.check([run for run in runs if run.command == "eval" and "corruption" not in run.conditions])
+
+
+def _demand_plain(
+    processes: int, corrupt: list[str] | None, extras: dict[str, Any], folders: dict[str, Path | None]
+) -> None:
+    """A precision report measures times, and takes every format itself.
+
+    Raises:
+        UsageError: options that do not go with it.
+    """
+    wrong = [f"--{key.replace('_', '-')}" for key, value in {**extras, **folders}.items() if value not in (None, False)]
+    wrong = [option for option in wrong if (option, extras["dtype"]) != ("--dtype", Dtype.FP32.value)]
+    wrong += ["--corrupt"] if corrupt else []
+    wrong += ["more than one process"] if processes > 1 else []
+    if wrong:
+        raise UsageError(f"--precision-report does not go with {', '.join(wrong)}")
 
 
 def _evaluate_each(
-    names: list[str], run_one: Callable[..., Run], folders: dict[str, Path | None], show: Callable[[list[Run]], None]
+    names: list[str], measure: Callable[..., list[Run]], folders: dict[str, Path | None], show: Callable[..., None]
 ) -> list[Run]:
-    """The records of all models; the first process shows what is done even where a later model fails."""
-    runs: list[Run] = []
+    """The records of all models; the first process shows what is done even where a later model fails.
+
+    Args:
+        measure: the record to show of a model, followed by those that it sums up.
+    """
+    runs: list[list[Run]] = []
     try:
         for name in names:
             own = {key: base / name if base and len(names) > 1 else base for key, base in folders.items()}
-            runs.append(run_one(name, **own))
+            runs.append(measure(name, **own))
     finally:
         if runs and rank() == 0:
-            show(runs)
-    return runs
+            show([first for first, *_ in runs], parts=[run for _, *parts in runs for run in parts])
+    return [run for of_name in runs for run in of_name]
 
 
 def _bar(pairs: Iterable, total: int, *, quiet: bool) -> Iterable:

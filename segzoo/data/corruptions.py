@@ -128,6 +128,18 @@ def parse_corruptions(words: list[str]) -> list[Corruption]:
     return list(found)
 
 
+def corruption_of(word: str) -> Corruption:
+    """The corruption of a word such as "fog:3".
+
+    Raises:
+        UsageError: no such kind or strength, or a word for several.
+    """
+    found = parse_corruptions([word])
+    if len(found) != 1:
+        raise UsageError(f"{word!r} stands for {len(found)} corruptions; give one, such as {found[0]}")
+    return found[0]
+
+
 def _kinds(name: str) -> list[str]:
     wanted = name.strip().lower().replace("_", "-")
     kinds = [kind for kind, entry in KINDS.items() if wanted in (kind, entry.family, ALL)]

@@ -2,7 +2,18 @@
 
 from segzoo.evaluation.kept import keeping
 from segzoo.evaluation.loop import evaluate
-from segzoo.evaluation.named import evaluate_name
+from segzoo.evaluation.named import evaluate_name, precision_report_name
+from segzoo.evaluation.precision_report import precision_report
 from segzoo.evaluation.published import check
+from segzoo.evaluation.robustness import evaluations, robustness
 
-__all__ = ["check", "evaluate", "evaluate_name", "keeping"]
+__all__ = [
+    "check",
+    "evaluate",
+    "evaluate_name",
+    "evaluations",
+    "keeping",
+    "precision_report",
+    "precision_report_name",
+    "robustness",
+]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from numpy.typing import NDArray
@@ -13,23 +13,17 @@ from torch import nn
 
 from segzoo import kernels
 from segzoo.data import Dataset, Pair, ignore_value, open_dataset
+from segzoo.data.corruptions import CorruptedDataset, corruption_of
 from segzoo.data.write import write_indices
 from segzoo.device import device_name, pick_device
 from segzoo.errors import DatasetError, SegzooError, UsageError
 from segzoo.evaluation.analysis import write_analysis
 from segzoo.evaluation.image_counts import ImageCounts, arrays_of, sparse_of
 from segzoo.evaluation.kept import Keeper
-from segzoo.evaluation.measures import (
-    Measures,
-    add_class_measures,
-    add_counts,
-    calibration_rows,
-    image_measures,
-    total_measures,
-)
-from segzoo.evaluation.record import class_rows, describe_protocol, image_row, protocol_fields, totals
+from segzoo.evaluation.measures import Measures, add_counts, image_measures
+from segzoo.evaluation.record import describe_protocol, image_row, protocol_fields
 from segzoo.evaluation.shares import Counted, Progress, count_images
-from segzoo.evaluation.statistics import add_intervals, confusions
+from segzoo.evaluation.summing import summed_up
 from segzoo.inference import Network, predict_with, predict_with_confidence
 from segzoo.metrics import ConfusionMatrix, scores
 from segzoo.processes.group import Group
@@ -47,7 +41,9 @@ def evaluate(
     name: str | None = None,
     device: str = "cpu",
     dtype: str = "fp32",
+    compile: bool = False,
     batch_size: int | None = None,
+    corruption: str | None = None,
     limit: int | None = None,
     workers: int = 1,
     save_predictions: str | Path | None = None,
@@ -68,8 +64,10 @@ def evaluate(
         name: the model's name in the record; its type's where None.
         device: "cpu", "cuda", "auto", ...
         dtype: "fp32", "tf32", "bf16" or "fp16".
+        compile: run the model through torch.compile.
         batch_size: windows of an image that the network gets at once; results do not depend on it. 1 on the
             CPU and 16 elsewhere where None.
+        corruption: what is done to the images first, such as "fog:3"; see segzoo/data/corruptions.py.
         limit: take only the first images; the record is then partial.
         workers: threads that read images ahead.
         save_predictions: a folder to write every prediction to, as a PNG of class indices.
@@ -97,6 +95,7 @@ def evaluate(
     protocol = get_protocol(protocol) if isinstance(protocol, str) else protocol
     if len(dataset) == 0:
         raise DatasetError(f"{dataset.name} {dataset.split} has no images")
+    dataset = dataset if corruption is None else CorruptedDataset(dataset, corruption_of(corruption))
     count = len(dataset) if limit is None else min(limit, len(dataset))
     # An analysis has everything.
     measures = Measures(
@@ -107,9 +106,16 @@ def evaluate(
     )
     folder = None if save_predictions is None else Path(save_predictions)
     kernels.load_for(model, place)
-    network = Network(model.to(place), device=place, dtype=dtype, batch_size=batch_size)
+    model = model.to(place)
+    running = cast(nn.Module, torch.compile(model)) if compile else model
+    network = Network(running, device=place, dtype=dtype, batch_size=batch_size)
     measure = _Measure(network, protocol, dataset, measures, folder)
-    conditions = {**_conditions(dataset, protocol, place, dtype), **measures.conditions()}
+    conditions = {
+        **_conditions(dataset, protocol, place, dtype),
+        "compile": compile,
+        **({} if corruption is None else {"corruption": str(corruption_of(corruption))}),
+        **measures.conditions(),
+    }
     begun = watch.seconds
     with ExitStack() as stack:
         kept = None
@@ -129,26 +135,13 @@ def evaluate(
     seconds = watch.seconds - begun
     images, sums = _rows_and_sums(counted)
     now = count - counted.resumed
-    of_all = scores(sums["confusion"])
-    classes = class_rows(dataset.classes, of_all)
-    metrics = add_intervals(totals(of_all), classes, images)
-    add_class_measures(classes, sums)
+    metrics, breakdown = summed_up(dataset.classes, sums, images)
     run = Run(
         command="eval",
         model={"name": name or type(model).__name__, "params": sum(item.numel() for item in model.parameters())},
-        metrics={
-            **metrics,
-            **total_measures(sums, images),
-            "images": count,
-            "images_per_second": now / seconds if now else None,
-        },
+        metrics={**metrics, "images_per_second": now / seconds if now else None},
         conditions={**conditions, **_how_it_ran(group, counted.resumed)},
-        breakdown={
-            "class": classes,
-            "image": images,
-            "confusion": confusions(sums["confusion"], dataset.classes),
-            **({"calibration": calibration_rows(sums)} if measures.calibration else {}),
-        },
+        breakdown=breakdown,
         notes=_notes(count, len(dataset)),
         environment=environment(device_name(place)),
         command_line=command_line(),
@@ -232,7 +225,8 @@ def _rows_and_sums(counted: Counted) -> tuple[list[dict[str, Any]], dict[str, ND
 def _what_counts(model: nn.Module, name: str, measure: _Measure, conditions: dict[str, Any]) -> dict[str, Any]:
     """All that changes what is counted in an image: another evaluation must share it to go on with the counts."""
     facts = environment()
-    fixed = ["dataset", "split", "dtype", "kernels", *measure.measures.conditions()]
+    fixed = ["dataset", "split", "dtype", "kernels", "compile", *measure.measures.conditions()]
+    fixed += ["corruption"] if "corruption" in conditions else []
     if not hasattr(measure.dataset, "pair_mark"):
         # Nothing tells whether a single image is still what it was.
         fixed.append("data_fingerprint")

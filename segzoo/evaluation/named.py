@@ -13,11 +13,13 @@ from segzoo.device import pick_device
 from segzoo.errors import UsageError
 from segzoo.evaluation.kept import Keeper
 from segzoo.evaluation.loop import evaluate
+from segzoo.evaluation.precision_report import precision_report
 from segzoo.evaluation.published import expected_miou
 from segzoo.evaluation.shares import Progress
 from segzoo.processes.group import Group
+from segzoo.protocol import Protocol
 from segzoo.registry import create_model, entry, get_protocol
-from segzoo.results import Run
+from segzoo.results import Expected, Run
 from segzoo.weights.load import LoadReport
 from segzoo.weights.records import weights_sha256
 from segzoo.zoo.manifest import load_manifest
@@ -36,7 +38,9 @@ def evaluate_name(
     fuse: bool = False,
     device: str = "cpu",
     dtype: str = "fp32",
+    compile: bool = False,
     batch_size: int | None = None,
+    corruption: str | None = None,
     limit: int | None = None,
     workers: int = 1,
     save_predictions: str | Path | None = None,
@@ -66,7 +70,7 @@ def evaluate_name(
         limit: only the first images; the record is then partial.
         workers: threads that read images ahead.
         save_predictions: a folder for PNGs of class indices.
-        boundary, calibration, analysis, progress, group, keeper: see `evaluate`.
+        compile, corruption, boundary, calibration, analysis, progress, group, keeper: see `evaluate`.
 
     Raises:
         UsageError: unknown names, a model without weights, or numbers of classes that differ.
@@ -74,9 +78,95 @@ def evaluate_name(
         DatasetError: data that are missing or faulty.
         IntegrityError, NetworkError: weights that cannot be had or do not fit.
     """
+    opened = open_name(
+        name,
+        dataset=dataset,
+        split=split,
+        data_root=data_root,
+        protocol=protocol,
+        aug_test=aug_test,
+        checkpoint=checkpoint,
+        strict=strict,
+        fuse=fuse,
+        device=device,
+    )
+    run = evaluate(
+        opened.model,
+        opened.dataset,
+        opened.protocol,
+        name=name,
+        device=device,
+        dtype=dtype,
+        compile=compile,
+        batch_size=batch_size,
+        corruption=corruption,
+        limit=limit,
+        workers=workers,
+        save_predictions=save_predictions,
+        boundary=boundary,
+        calibration=calibration,
+        analysis=analysis,
+        progress=progress,
+        group=group,
+        keeper=keeper,
+    )
+    return opened.completed(run)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Opened:
+    """A model of the zoo with its weights, and what it is evaluated on.
+
+    Attributes:
+        name: of the zoo.
+        protocol_word: the protocol's name.
+        fuse: batch norms were folded.
+    """
+
+    name: str
+    model: nn.Module
+    dataset: Dataset
+    protocol: Protocol
+    protocol_word: str
+    fuse: bool
+
+    def completed(self, run: Run) -> Run:
+        """The record with the facts of weights and data, and beside a plain evaluation the published figure."""
+        missing = _missing_images(self.dataset)
+        return dataclasses.replace(
+            run,
+            model={**run.model, **_weights_facts(self.model)},
+            conditions={**run.conditions, "protocol": self.protocol_word, "fuse": self.fuse},
+            expected=self._expected(run),
+            notes=[*run.notes, *missing, *_load_notes(self.model)],
+            status="partial" if missing else run.status,
+        )
+
+    def _expected(self, run: Run) -> list[Expected]:
+        model_entry = entry(self.name)
+        own_data = self.dataset.name == model_entry.dataset and self.dataset.split == "val"
+        if run.command != "eval" or not own_data or "corruption" in run.conditions:
+            return []
+        own = get_protocol(self.name)
+        return expected_miou(model_entry.published, own, self.protocol, run.metrics["miou_percent"])
+
+
+def open_name(
+    name: str,
+    *,
+    dataset: str | Path | None = None,
+    split: str = "val",
+    data_root: str | Path | None = None,
+    protocol: str | None = None,
+    aug_test: bool = False,
+    checkpoint: str | Path | None = None,
+    strict: bool = True,
+    fuse: bool = False,
+    device: str = "cpu",
+) -> Opened:
+    """The model, data set and protocol of an evaluation; arguments and errors are those of `evaluate_name`."""
     model_entry = entry(name)
-    own = get_protocol(name)
-    base = get_protocol(protocol) if protocol else own
+    base = get_protocol(protocol or name)
     used = base.aug_test() if aug_test else base
     pick_device(device)
     # Device and data first: they are checked in a moment, weights may be a long download.
@@ -94,40 +184,60 @@ def evaluate_name(
         strict=strict,
         fuse=fuse,
     )
-    run = evaluate(
-        model,
-        data,
-        used,
+    return Opened(
         name=name,
+        model=model,
+        dataset=data,
+        protocol=used,
+        protocol_word=_protocol_word(protocol or model_entry.protocol, aug_test),
+        fuse=fuse,
+    )
+
+
+def precision_report_name(
+    name: str,
+    *,
+    dataset: str | Path | None = None,
+    split: str = "val",
+    data_root: str | Path | None = None,
+    protocol: str | None = None,
+    aug_test: bool = False,
+    checkpoint: str | Path | None = None,
+    strict: bool = True,
+    fuse: bool = False,
+    device: str = "cpu",
+    compile: bool = False,
+    batch_size: int | None = None,
+    limit: int | None = None,
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> list[Run]:
+    """The records of `precision_report` for a model of the zoo; arguments are those of `evaluate_name`."""
+    opened = open_name(
+        name,
+        dataset=dataset,
+        split=split,
+        data_root=data_root,
+        protocol=protocol,
+        aug_test=aug_test,
+        checkpoint=checkpoint,
+        strict=strict,
+        fuse=fuse,
         device=device,
-        dtype=dtype,
+    )
+    runs = precision_report(
+        opened.model,
+        opened.dataset,
+        opened.protocol,
+        name=name,
+        device=pick_device(device),
+        compile=compile,
         batch_size=batch_size,
         limit=limit,
         workers=workers,
-        save_predictions=save_predictions,
-        boundary=boundary,
-        calibration=calibration,
-        analysis=analysis,
         progress=progress,
-        group=group,
-        keeper=keeper,
     )
-    expected = []
-    if data.name == model_entry.dataset and split == "val":
-        expected = expected_miou(model_entry.published, own, used, run.metrics["miou_percent"])
-    missing = _missing_images(data)
-    return dataclasses.replace(
-        run,
-        model={**run.model, **_weights_facts(model)},
-        conditions={
-            **run.conditions,
-            "protocol": _protocol_word(protocol or model_entry.protocol, aug_test),
-            "fuse": fuse,
-        },
-        expected=expected,
-        notes=[*run.notes, *missing, *_load_notes(model)],
-        status="partial" if missing else run.status,
-    )
+    return [opened.completed(run) for run in runs]
 
 
 def _protocol_word(name: str, aug_test: bool) -> str:

@@ -91,7 +91,7 @@ def precision_report(
     model = model.to(device)
     variants = _variants(model, dataset, device, compile, batch_size)
     count = len(dataset) if limit is None else min(limit, len(dataset))
-    pairs: Iterable[Pair] = read_ahead(dataset, count, workers)
+    pairs: Iterable[Pair] = read_ahead(dataset, range(count), workers)
     for number, pair in enumerate(pairs if progress is None else progress(pairs, count)):
         if number == 0:
             _warm_up(variants, pair, protocol)

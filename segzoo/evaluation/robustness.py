@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from segzoo.data.corruptions import KINDS, STRENGTHS, Corruption
@@ -13,20 +15,47 @@ _SAME_CONDITIONS = ("dataset", "split", "data_fingerprint", "protocol", "device"
 Row = dict[str, Any]
 
 
-def robustness(evaluate: Callable[..., Run], corruptions: Sequence[Corruption]) -> list[Run]:
+def evaluations(
+    evaluate: Callable[..., Run], corruptions: Sequence[Corruption], name: str, **folders: Path | None
+) -> list[Run]:
+    """One evaluation of a model, or with corruptions what `robustness` gives.
+
+    Args:
+        evaluate: makes an evaluation of a name.
+        corruptions: none or some.
+        name: the model's.
+        folders: see `robustness`.
+    """
+    if not corruptions:
+        return [evaluate(name, **folders)]
+    return robustness(partial(evaluate, name), corruptions, folders)
+
+
+def robustness(
+    evaluate: Callable[..., Run], corruptions: Sequence[Corruption], folders: Mapping[str, Path | None] | None = None
+) -> list[Run]:
     """Evaluates on the images as they are and on each corruption of them.
 
     Args:
-        evaluate: makes one evaluation; takes `corruption`, a word such as "fog:3" or None.
+        evaluate: makes one evaluation; takes `corruption`, a word such as "fog:3" or None, and the folders.
         corruptions: at least one.
+        folders: further arguments of `evaluate` that are folders or None; each evaluation gets one of its own in
+            them, "clean", "fog-3", ...
 
     Returns:
         The summary (`summarised`), the clean evaluation, and that of each corruption.
     """
     watch = Stopwatch()
-    clean = evaluate(corruption=None)
-    corrupted = [evaluate(corruption=str(item)) for item in corruptions]
+    folders = folders or {}
+    clean = evaluate(corruption=None, **_below(folders, "clean"))
+    corrupted = [
+        evaluate(corruption=str(item), **_below(folders, f"{item.kind}-{item.strength}")) for item in corruptions
+    ]
     return [summarised(clean, dict(zip(corruptions, corrupted, strict=True)), watch), clean, *corrupted]
+
+
+def _below(folders: Mapping[str, Path | None], name: str) -> dict[str, Path | None]:
+    return {key: None if folder is None else folder / name for key, folder in folders.items()}
 
 
 def summarised(clean: Run, corrupted: dict[Corruption, Run], watch: Stopwatch) -> Run:

@@ -13,7 +13,7 @@ from segzoo.results import Run, Stopwatch, command_line, environment
 
 _SAME_CONDITIONS = (
     "shape", "rule", "scope", "device", "dtype", "threads", "compile", "channels_last", "fused", "backend",
-    "dataset", "split", "protocol",
+    "dataset", "split", "protocol", "corruption",
 )  # fmt: skip
 _TOLD_CONDITIONS = ("data_fingerprint", "kernels", "governor", "rounds")
 

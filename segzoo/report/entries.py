@@ -83,7 +83,9 @@ def conflicts(runs: list[Run]) -> list[str]:
 
 def _rows(name: str, mine: list[Run], usual: str | None) -> list[Entry]:
     timings = _newest(mine, TIMED, lambda run: tuple(_setting(run).items()))
-    scores = _newest(mine, ("eval",), _protocol_key)
+    # How a model does on corrupted images is no score of its own.
+    plain = [run for run in mine if "corruption" not in run.conditions]
+    scores = _newest(plain, ("eval",), _protocol_key)
     single = [run for run in scores if run.conditions.get("views", 1) == 1]
     several = [run for run in scores if run.conditions.get("views", 1) != 1]
     shared = _published(mine) | _score("miou_percent", single[:1]) | _score("miou_ms_percent", several[:1])

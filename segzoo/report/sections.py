@@ -66,7 +66,11 @@ def _link(source: str) -> str:
 def heat_map(runs: list[Run]) -> str:
     """IoU by class of each evaluation, a table for each data set, the most difficult classes first; "" without any."""
     tables = []
-    evaluated = [run for run in runs if run.command == "eval" and run.breakdown.get("class")]
+    evaluated = [
+        run
+        for run in runs
+        if run.command == "eval" and run.breakdown.get("class") and "corruption" not in run.conditions
+    ]
     for dataset in dict.fromkeys(run.conditions.get("dataset") for run in evaluated):
         mine = [run for run in evaluated if run.conditions.get("dataset") == dataset]
         shown = sorted(mine, key=lambda run: -(run.metrics.get("miou_percent") or 0.0))[:MOST_HEAT_COLUMNS]

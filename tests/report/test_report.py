@@ -17,7 +17,7 @@ from segzoo.report.entries import conflicts, entries
 from segzoo.report.pareto import Point, front, pictures
 from segzoo.report.reading import read_records
 from segzoo.report.scatter import log_steps, mark_of, round_steps
-from segzoo.report.sections import heat_colour
+from segzoo.report.sections import heat_colour, heat_map
 from segzoo.report.write import write_report
 from segzoo.results import Run
 
@@ -224,3 +224,12 @@ def test_paths_without_records_are_refused(tmp_path):
         read_records([tmp_path])
     with pytest.raises(UsageError, match="ends in"):
         write_report([tmp_path], tmp_path / "report.pdf")
+
+
+def test_evaluations_on_corrupted_images_are_no_scores_of_the_model():
+    clean = evaluated("a", {"wall": 40.0, "sky": 60.0})
+    foggy = evaluated("a", {"wall": 10.0, "sky": 20.0})
+    foggy.conditions["corruption"] = "fog:5"
+    (row,) = entries([clean, foggy])
+    assert row.values["miou_percent"] == 50.0
+    assert heat_map([clean, foggy]).count("<th><span>") == 1
