@@ -92,6 +92,7 @@ def operators(device: str = CPU) -> tuple[Operator, ...]:
         return (
             cuda_operator("neighborhood_attention", "neighborhood attention on CUDA", _neighborhood_units()),
             cuda_operator("deformable_attention", "deformable attention on CUDA"),
+            cuda_operator("segmentation_tail", "the evaluation tail on CUDA"),
         )
     if device != CPU:
         return ()
