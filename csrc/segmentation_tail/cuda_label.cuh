@@ -85,7 +85,7 @@ __device__ __forceinline__ void find_log_sums(const CudaTail& problem, const Cud
 
 template <typename Logit, int kTaps>
 __global__ void __launch_bounds__(kColumns) label_views(const CudaTail problem) {
-  constexpr int kRows = 2, kClasses = 8;
+  constexpr int kRows = 2, kClasses = kTaps ? 8 : 4;  // taps that are read anew need registers of their own
   SEGZOO_DYNAMIC_SHARED(memory);
   const int tiles = (problem.width + kColumns - 1) / kColumns;
   const int first_row = blockIdx.x / tiles * kRows, column = blockIdx.x % tiles * kColumns + threadIdx.x;

@@ -20,8 +20,8 @@ from segzoo.kernels.sources import CPU, CUDA, Operator
 
 # the least libtorch whose stable C interface the sources call: 2.10
 _STABLE_ABI = "0x020a000000000000"
-_DEFINE_ABI = f"-DTORCH_TARGET_VERSION={_STABLE_ABI}"
-_FLAGS = ("-std=c++20", "-fPIC", "-fvisibility=hidden", "-Wall", _DEFINE_ABI)
+STABLE_ABI_DEFINE = f"-DTORCH_TARGET_VERSION={_STABLE_ABI}"
+_FLAGS = ("-std=c++20", "-fPIC", "-fvisibility=hidden", "-Wall", STABLE_ABI_DEFINE)
 _MOST_JOBS = 4  # a compile takes about 300 MB; more jobs gain nothing with so few files
 
 
@@ -113,7 +113,7 @@ def shaping_words(operator: Operator, tools: Toolchain) -> list[str]:
         return [*words, *compile_flags(torch_folder), *link_flags(torch_folder), cpu_features()]
     cuda = tools.cuda
     flags = [*cuda_toolchain.compile_flags(cuda, torch_folder), *cuda_toolchain.link_flags(cuda, torch_folder)]
-    return [*words, _DEFINE_ABI, cuda.nvcc, cuda.version, *flags]
+    return [*words, STABLE_ABI_DEFINE, cuda.nvcc, cuda.version, *flags]
 
 
 def ninja_file(operator: Operator, tools: Toolchain, sources: Path, torch_folder: Path, target: str) -> str:
@@ -137,7 +137,7 @@ def _commands(tools: Toolchain, torch_folder: Path) -> dict[str, str]:
     if tools.cuda is None:
         return commands | {"link": f"{compiler} -o $out $in {_shell(*link_flags(torch_folder))}"}
     nvcc = _shell(tools.cuda.nvcc)
-    compile_words = _shell(_DEFINE_ABI, *cuda_toolchain.compile_flags(tools.cuda, torch_folder))
+    compile_words = _shell(STABLE_ABI_DEFINE, *cuda_toolchain.compile_flags(tools.cuda, torch_folder))
     link_words = _shell(*cuda_toolchain.link_flags(tools.cuda, torch_folder))
     return commands | {
         "compile_cuda": f"{nvcc} {compile_words} $flags -c $in -o $out",
