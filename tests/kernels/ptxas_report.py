@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from segzoo import paths
 from segzoo.errors import UnavailableError
 from segzoo.kernels import cuda_toolchain, toolchain
 from segzoo.kernels.build import torch_folder
+from segzoo.kernels.sources import Operator, Unit
 
 _KERNEL = re.compile(r"Compiling entry function '(?P<name>[^']+)' for 'sm_(?P<architecture>\d+a?)'")
 _MEMORY = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
@@ -41,19 +41,17 @@ class Kernel:
         return f"{self.name} on sm_{self.architecture}: {self.registers} registers, {spills}"
 
 
-def compiled(
-    source: Path, folder: Path, *, defines: Sequence[str] = (), architectures: Sequence[str] = ("80", "90")
-) -> list[Kernel]:
-    """The kernels of a source, compiled with the builder's own flags into `folder`. Skips where there is no nvcc."""
+def compiled(operator: Operator, unit: Unit, folder: Path, architectures: Sequence[str] = ("80", "90")) -> list[Kernel]:
+    """The kernels of an object file, compiled with the builder's own flags into `folder`. Skips without nvcc."""
     try:
         tools = toolchain.find_toolchain("cuda", architectures)
     except UnavailableError as error:
         pytest.skip(str(error))
     assert tools.cuda is not None
     flags = cuda_toolchain.compile_flags(tools.cuda, torch_folder())
-    words = [toolchain.STABLE_ABI_DEFINE, *flags, *(f"-D{word}" for word in defines)]
-    target = folder / f"{source.parent.name}.o"
-    command = [tools.cuda.nvcc, *words, "-Xptxas", "-v", "-c", str(source), "-o", str(target)]
+    words = [toolchain.STABLE_ABI_DEFINE, *flags, *(f"-D{word}" for word in operator.defines), *unit.flags]
+    target = str(folder / f"{unit.name}.o")
+    command = [tools.cuda.nvcc, *words, "-Xptxas", "-v", "-c", str(operator.folder / unit.source), "-o", target]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-4000:]
     return parsed(demangled(result.stderr))
@@ -82,8 +80,3 @@ def parsed(report: str) -> list[Kernel]:
 def demangled(text: str) -> str:
     program = shutil.which("c++filt")
     return subprocess.run([program], input=text, capture_output=True, text=True, check=True).stdout if program else text
-
-
-def sources() -> list[Path]:
-    """Every .cu file of csrc/."""
-    return sorted(paths.kernel_sources().rglob("*.cu"))

@@ -7,24 +7,28 @@ from pathlib import Path
 import ptxas_report
 import pytest
 
-from segzoo.kernels.sources import operators
+from segzoo import paths
+from segzoo.kernels.sources import Operator, Unit, operators
+
+_UNITS = [
+    pytest.param(operator, unit, id=f"{operator.name}-{unit.name}")
+    for operator in operators("cuda")
+    for unit in operator.units
+]
 
 
-@pytest.mark.parametrize("source", ptxas_report.sources(), ids=lambda source: source.parent.name)
-def test_every_kernel_compiles_for_both_architectures_without_spills(source: Path, tmp_path: Path) -> None:
-    kernels = ptxas_report.compiled(source, tmp_path, defines=_defines(source))
-    assert {kernel.architecture for kernel in kernels} == {"80", "90"}
+@pytest.mark.parametrize(("operator", "unit"), _UNITS)
+def test_every_kernel_compiles_for_both_architectures_without_spills(
+    operator: Operator, unit: Unit, tmp_path: Path
+) -> None:
+    kernels = ptxas_report.compiled(operator, unit, tmp_path)
+    assert {kernel.architecture for kernel in kernels} <= {"80", "90"}
     assert [str(kernel) for kernel in kernels if kernel.spills] == []
 
 
-def _defines(source: Path) -> tuple[str, ...]:
-    """Those of the first library that is built of this source."""
-    found = [operator.defines for operator in operators("cuda") if operator.name == source.parent.name]
-    return found[0] if found else ()
-
-
-def test_every_cuda_source_belongs_to_an_operator() -> None:
-    assert {source.parent.name for source in ptxas_report.sources()} >= {item.name for item in operators("cuda")}
+def test_every_cuda_source_is_a_unit_of_an_operator() -> None:
+    units = {operator.folder / unit.source for operator in operators("cuda") for unit in operator.units}
+    assert set(paths.kernel_sources().rglob("*.cu")) == units
 
 
 _REPORT = """
