@@ -1,6 +1,6 @@
-// The CPU kernel of segzoo::training_crop, registered through PyTorch's stable ABI.
+// The CPU kernels of segzoo::training_crop and segzoo::label_crop, registered through PyTorch's stable ABI.
 //
-// Here: reading tensors, places and weights of the resize. The arithmetic is in cpu_variant.cpp. It runs on one
+// Here: reading tensors, places and weights of the resize. The arithmetic of colours is in cpu_variant.cpp. It runs on one
 // thread: a reading process has no other.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
@@ -8,8 +8,10 @@
 #include <torch/headeronly/core/ScalarType.h>
 #include <torch/headeronly/util/Exception.h>
 
+#include <algorithm>
 #include <cmath>
-#include <optional>
+#include <cstring>
+#include <tuple>
 #include <vector>
 
 #include "../shared/processor.h"
@@ -60,16 +62,21 @@ segzoo::Colours colours_of(const std::vector<double>& steps) {
   return {{affine(0), affine(2)}, affine(4), turned, turned ? static_cast<int32_t>(steps[8]) : 0, affine(6)};
 }
 
+// `picture` has its height and width first.
+void check_box(const Tensor& picture, const std::vector<int64_t>& size, const std::vector<int64_t>& box) {
+  STD_TORCH_CHECK(size.size() == 2 && box.size() == 4, "training crops: size has 2 and box 4 numbers");
+  STD_TORCH_CHECK(picture.size(0) > 0 && picture.size(1) > 0 && box[0] >= 0 && box[0] < box[1] && box[1] <= size[0] &&
+                      box[2] >= 0 && box[2] < box[3] && box[3] <= size[1],
+                  "training crops: the box is not inside the resized picture");
+}
+
 Tensor training_crop(const Tensor& picture, const std::vector<int64_t> size, const std::vector<int64_t> box,
                      bool mirrored, const std::vector<double> steps) {
   STD_TORCH_CHECK(picture.dim() == 3 && picture.size(2) == 3 &&
                       picture.scalar_type() == torch::headeronly::ScalarType::Byte,
                   "training_crop: the picture must be uint8 [height, width, 3]");
-  STD_TORCH_CHECK(size.size() == 2 && box.size() == 4 && steps.size() == 9,
-                  "training_crop: size has 2, box 4 and colours 9 numbers");
-  STD_TORCH_CHECK(picture.size(0) > 0 && picture.size(1) > 0 && box[0] >= 0 && box[0] < box[1] && box[1] <= size[0] &&
-                      box[2] >= 0 && box[2] < box[3] && box[3] <= size[1],
-                  "training_crop: the box is not inside the resized picture");
+  check_box(picture, size, box);
+  STD_TORCH_CHECK(steps.size() == 9, "training_crop: colours are 9 numbers");
   STD_TORCH_CHECK(std::isnan(steps[8]) || (steps[8] >= 0 && steps[8] < 180), "training_crop: the hue turns by 0..179");
   const Tensor whole = torch::stable::contiguous(picture);
   segzoo::Problem problem{};
@@ -90,9 +97,57 @@ Tensor training_crop(const Tensor& picture, const std::vector<int64_t> size, con
   return result;
 }
 
+// Where the places [begin, end) of a side resized to its nearest neighbours come from, by OpenCV's rule.
+std::vector<int32_t> nearest(long length, long resized, long begin, long end) {
+  std::vector<int32_t> result;
+  const double scale = 1.0 / (static_cast<double>(resized) / static_cast<double>(length));
+  for (long place = begin; place < end; ++place) {
+    const long source = static_cast<long>(std::floor(static_cast<double>(place) * scale));
+    result.push_back(static_cast<int32_t>(std::min(source, length - 1)));
+  }
+  return result;
+}
+
+// Adds how often each value comes in a row, `times` over. Four tables, as equal neighbours would wait for each other.
+void count(const uint8_t* row, long columns, int64_t times, int64_t* counts) {
+  uint32_t tables[4][256] = {};
+  for (long column = 0; column < columns; ++column) ++tables[column & 3][row[column]];
+  for (int i = 0; i < 256; ++i) {
+    counts[i] += times * (tables[0][i] + tables[1][i] + tables[2][i] + tables[3][i]);
+  }
+}
+
+std::tuple<Tensor, Tensor> label_crop(const Tensor& label, const std::vector<int64_t> size,
+                                      const std::vector<int64_t> box) {
+  STD_TORCH_CHECK(label.dim() == 2 && label.scalar_type() == torch::headeronly::ScalarType::Byte,
+                  "label_crop: the label must be uint8 [height, width]");
+  check_box(label, size, box);
+  const Tensor whole = torch::stable::contiguous(label);
+  const std::vector<int32_t> rows = nearest(whole.size(0), size[0], box[0], box[1]);
+  const std::vector<int32_t> columns = nearest(whole.size(1), size[1], box[2], box[3]);
+  Tensor crop = torch::stable::new_empty(whole, {box[1] - box[0], box[3] - box[2]});
+  Tensor counts = torch::stable::new_zeros(whole, {256}, torch::headeronly::ScalarType::Long);
+  const uint8_t* source = static_cast<const uint8_t*>(whole.const_data_ptr());
+  uint8_t* target = static_cast<uint8_t*>(crop.mutable_data_ptr());
+  const long width = static_cast<long>(columns.size()), height = static_cast<long>(rows.size());
+  for (long row = 0; row < height;) {
+    const uint8_t* from = source + rows[row] * whole.size(1);
+    uint8_t* first = target + row * width;
+    for (long column = 0; column < width; ++column) first[column] = from[columns[column]];
+    long next = row + 1;
+    for (; next < height && rows[next] == rows[row]; ++next) std::memcpy(target + next * width, first, width);
+    count(first, width, next - row, static_cast<int64_t*>(counts.mutable_data_ptr()));
+    row = next;
+  }
+  return {crop, counts};
+}
+
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(segzoo, CPU, library) { library.impl("training_crop", TORCH_BOX(&training_crop)); }
+STABLE_TORCH_LIBRARY_IMPL(segzoo, CPU, library) {
+  library.impl("training_crop", TORCH_BOX(&training_crop));
+  library.impl("label_crop", TORCH_BOX(&label_crop));
+}
 
 // What the loader reports: the name of the variant in use.
 extern "C" __attribute__((visibility("default"))) const char* segzoo_training_crop_variant() {

@@ -55,6 +55,7 @@ class LabelTable:
         for value in policy.ignore:
             self._known[value], self._table[value] = True, ignore_value(num_classes)
         self._unknown = (~self._known[:256]).astype(np.uint8)
+        self._first_unknown = int(self._unknown.argmax()) if self._unknown.any() else 256
 
     def apply(self, values: NDArray[Any], name: str) -> NDArray[Any]:
         """Class indices [H, W] (see `index_dtype`, `ignore_value`) of the integer file values [H, W].
@@ -69,8 +70,8 @@ class LabelTable:
         if values.size == 0:
             return np.zeros(values.shape, self._table.dtype)
         if values.dtype == np.uint8:
-            # OpenCV's table look-up, several times quicker than numpy's.
-            if cv2.LUT(values, self._unknown).any():
+            # Few labels hold a value beyond the first unknown one, and OpenCV's look-up is quicker than numpy's.
+            if values.max() >= self._first_unknown and cv2.LUT(values, self._unknown).any():
                 self._refuse(values, name)
             return cv2.LUT(values, self._table[:256])
         if values.min() < 0 or values.max() >= len(self._known) or not self._known[values].all():

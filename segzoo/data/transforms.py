@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from segzoo.data.policy import ignore_value
 from segzoo.data.transforms_colour import draw_colours
 from segzoo.errors import DatasetError
-from segzoo.kernels.training_crop import ColourSteps, training_crop
+from segzoo.kernels.training_crop import ColourSteps, label_crop, training_crop
 
 _CROP_TRIES = 10
 
@@ -98,15 +98,12 @@ def augmented(
         DatasetError: a picture so thin that a side would have no pixels.
     """
     size = draw_size(image.shape[:2], rule, draws)
-    resized = resize_label(label, size)
-    box = draw_crop(resized, rule, draws)
+    box, cut_label = draw_crop(label, size, rule, draws)
     mirrored = draws.random() < rule.flip
     colours = draw_colours(draws) if rule.photometric else ColourSteps()
-    cut = training_crop(image, size, box, mirrored=mirrored, steps=colours)
-    fields = [resized, *(resize_label(field, size) for field in maps)]
-    fields = [field[box.top : box.bottom, box.left : box.right] for field in fields]
-    label, *rest = (np.ascontiguousarray(field[:, ::-1] if mirrored else field) for field in fields)
-    return Sample(cut, label, rest)
+    fields = [cut_label, *(part_of(field, size, box)[0] for field in maps)]
+    label, *rest = (cv2.flip(field, 1) if mirrored else field for field in fields)
+    return Sample(training_crop(image, size, box, mirrored=mirrored, steps=colours), label, rest)
 
 
 def draw_size(size: tuple[int, int], rule: Augmentation, draws: Draws) -> tuple[int, int]:
@@ -123,26 +120,37 @@ def draw_size(size: tuple[int, int], rule: Augmentation, draws: Draws) -> tuple[
     return resized
 
 
-def draw_crop(label: NDArray[Any], rule: Augmentation, draws: Draws) -> Box:
-    """Where to cut: drawn again while one class has too large a share; what comes after ten failures is taken."""
-    box = _draw_box(label.shape, rule.crop, draws)
+def draw_crop(label: NDArray[Any], size: tuple[int, int], rule: Augmentation, draws: Draws) -> tuple[Box, NDArray[Any]]:
+    """Where to cut the pictures resized to `size`, and the label there.
+
+    It is drawn again while one class has too large a share; what comes after ten failures is taken.
+    """
+    box = _draw_box(size, rule.crop, draws)
+    cut, counts = part_of(label, size, box)
     if rule.category_max_ratio is None:
-        return box
+        return box, cut
     for _ in range(_CROP_TRIES):
-        counts = _counts(label[box.top : box.bottom, box.left : box.right])[: ignore_value(rule.num_classes)]
-        present = counts[counts > 0]
+        labelled = counts[: ignore_value(rule.num_classes)]
+        present = labelled[labelled > 0]
         if len(present) > 1 and present.max() / present.sum() < rule.category_max_ratio:
             break
-        box = _draw_box(label.shape, rule.crop, draws)
-    return box
+        box = _draw_box(size, rule.crop, draws)
+        cut, counts = part_of(label, size, box)
+    return box, cut
 
 
-def _counts(label: NDArray[Any]) -> NDArray[Any]:
-    """How many pixels have each value."""
-    if label.dtype != np.uint8:
-        return np.bincount(label.ravel())
-    # OpenCV's histogram takes half of numpy's time on bytes.
-    return cv2.calcHist([np.ascontiguousarray(label)], [0], None, [256], [0, 256]).ravel()
+def part_of(label: NDArray[Any], size: tuple[int, int], box: Box) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The part `box` of a label resized to `size`, and how many of its pixels have each value.
+
+    Nearest neighbours by OpenCV's rule (no half-pixel shift). Maps that hold no classes are not counted.
+    """
+    if label.dtype == np.uint8:
+        return label_crop(np.ascontiguousarray(label), size, box)
+    resized = label
+    if label.shape != size:
+        resized = cv2.resize(label, size[::-1], interpolation=cv2.INTER_NEAREST)
+    cut = np.ascontiguousarray(resized[box.top : box.bottom, box.left : box.right])
+    return cut, np.bincount(cut.ravel()) if cut.dtype == np.uint16 else np.zeros(0, np.int64)
 
 
 def _draw_box(size: tuple[int, ...], crop: tuple[int, int], draws: Draws) -> Box:
@@ -150,10 +158,3 @@ def _draw_box(size: tuple[int, ...], crop: tuple[int, int], draws: Draws) -> Box
     top = int(draws.integers(0, max(height - crop[0], 0) + 1))
     left = int(draws.integers(0, max(width - crop[1], 0) + 1))
     return Box(top, min(top + crop[0], height), left, min(left + crop[1], width))
-
-
-def resize_label(label: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
-    """Nearest-neighbour resize of class indices, OpenCV's rule (no half-pixel shift)."""
-    if label.shape == size:
-        return label
-    return cv2.resize(label, size[::-1], interpolation=cv2.INTER_NEAREST)

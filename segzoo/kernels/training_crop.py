@@ -1,7 +1,7 @@
-"""The operator segzoo::training_crop: a part of a resized picture in other colours, without the rest of it.
+"""The operators segzoo::training_crop and label_crop: a part of a resized picture or label, without the rest of it.
 
-The reference does it step by step with OpenCV and stands at CompositeExplicitAutograd; the compiled kernel gives the
-same bytes row by row, and reads and writes only what the crop needs. It has no gradient.
+The references do it step by step with OpenCV and stand at CompositeExplicitAutograd; the compiled kernels give the
+same bytes row by row, and read and write only what the crop needs. They have no gradient.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from segzoo.kernels import training_crop_reference
 
 _library = torch.library.Library("segzoo", "FRAGMENT")
 _library.define("training_crop(Tensor picture, int[] size, int[] box, bool mirrored, float[] steps) -> Tensor")
+_library.define("label_crop(Tensor label, int[] size, int[] box) -> (Tensor, Tensor)")
+_library.impl("label_crop", training_crop_reference.label_crop, "CompositeExplicitAutograd")
 _library.impl("training_crop", training_crop_reference.training_crop, "CompositeExplicitAutograd")
 
 
@@ -65,6 +67,23 @@ def training_crop(
     return result.numpy()
 
 
+def label_crop(
+    label: NDArray[np.uint8], size: tuple[int, int], box: Sequence[int]
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """The part `box` of `label` resized to `size` by its nearest neighbours, and how many pixels have each value.
+
+    Args:
+        label: uint8 [h, w].
+        size: (height, width) of the resized label, as OpenCV's INTER_NEAREST makes it (no half-pixel shift).
+        box: (top, bottom, left, right) of it.
+
+    Returns:
+        uint8 [bottom - top, right - left], and int64 [256].
+    """
+    crop, counts = torch.ops.segzoo.label_crop(torch.from_numpy(label), size, list(box))
+    return crop.numpy(), counts.numpy()
+
+
 def numbers_of(steps: ColourSteps) -> list[float]:
     """Factor and shift of brightness, early contrast, saturation and late contrast, and the hue; nan leaves out."""
     factors = steps.early_contrast, steps.saturation, steps.late_contrast
@@ -77,3 +96,8 @@ def numbers_of(steps: ColourSteps) -> list[float]:
 @torch.library.register_fake("segzoo::training_crop")
 def _fake(picture: Tensor, size: list[int], box: list[int], mirrored: bool, steps: list[float]) -> Tensor:
     return picture.new_empty(box[1] - box[0], box[3] - box[2], 3)
+
+
+@torch.library.register_fake("segzoo::label_crop")
+def _fake_label(label: Tensor, size: list[int], box: list[int]) -> tuple[Tensor, Tensor]:
+    return label.new_empty(box[1] - box[0], box[3] - box[2]), label.new_empty(256, dtype=torch.int64)

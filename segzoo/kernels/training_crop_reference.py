@@ -1,4 +1,4 @@
-"""The readable form of segzoo::training_crop: OpenCV's resize, its conversions to HSV, and look-up tables."""
+"""The readable forms of segzoo::training_crop and label_crop: OpenCV's resize and HSV, and look-up tables."""
 
 from __future__ import annotations
 
@@ -23,6 +23,16 @@ def training_crop(picture: Tensor, size: list[int], box: list[int], mirrored: bo
         image = cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
     cut = image[top:bottom, left:right]
     return torch.from_numpy(distort((cut[:, ::-1] if mirrored else cut).copy(), steps))
+
+
+def label_crop(label: Tensor, size: list[int], box: list[int]) -> tuple[Tensor, Tensor]:
+    """See `segzoo.kernels.training_crop`."""
+    values = label.contiguous().numpy()
+    top, bottom, left, right = box
+    if values.shape != tuple(size):
+        values = cv2.resize(values, (size[1], size[0]), interpolation=cv2.INTER_NEAREST)
+    crop = torch.from_numpy(values[top:bottom, left:right].copy())
+    return crop, torch.bincount(crop.flatten(), minlength=256)
 
 
 def distort(image: NDArray[np.uint8], steps: list[float]) -> NDArray[np.uint8]:

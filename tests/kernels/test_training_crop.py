@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from segzoo.kernels import native
-from segzoo.kernels.training_crop import ColourSteps, numbers_of, training_crop
+from segzoo.kernels.training_crop import ColourSteps, label_crop, numbers_of, training_crop
+from segzoo.kernels.training_crop_reference import label_crop as label_reference
 from segzoo.kernels.training_crop_reference import training_crop as reference
 
 STEPS = {
@@ -81,6 +83,22 @@ def test_every_processor_variant_gives_the_same_bytes(tmp_path):
         environment = {**os.environ, "SEGZOO_CPU_VARIANT": variant}
         result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
         assert result.stdout.strip() == str(here), variant + result.stderr
+
+
+@pytest.mark.parametrize("sides", [(50, 70), (33, 91), (97, 3), (512, 683)])
+def test_parts_of_labels_are_opencvs_nearest_neighbours_and_counted(sides):
+    label = np.random.default_rng(0).integers(0, 256, sides).astype(np.uint8)
+    for factor in (0.37, 0.5, 0.77, 1.0, 1.29, 2.0, 3.3):
+        height, width = (max(1, math.floor(side * factor + 0.5)) for side in sides)
+        whole = cv2.resize(label, (width, height), interpolation=cv2.INTER_NEAREST)
+        for box in ((0, height, 0, width), (height // 3, height, width // 3, width), (0, 1, 0, 1)):
+            crop, counts = label_crop(label, (height, width), box)
+            expected = whole[box[0] : box[1], box[2] : box[3]]
+            np.testing.assert_array_equal(crop, expected)
+            np.testing.assert_array_equal(counts, np.bincount(expected.ravel(), minlength=256))
+            theirs = label_reference(torch.from_numpy(label), [height, width], list(box))
+            np.testing.assert_array_equal(crop, theirs[0])
+            np.testing.assert_array_equal(counts, theirs[1])
 
 
 def test_boxes_outside_the_picture_are_refused():
