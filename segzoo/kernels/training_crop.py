@@ -63,7 +63,7 @@ def training_crop(
     Returns:
         uint8 RGB [bottom - top, right - left, 3].
     """
-    result = torch.ops.segzoo.training_crop(torch.from_numpy(picture), size, list(box), mirrored, numbers_of(steps))
+    result = torch.ops.segzoo.training_crop(_tensor(picture), size, list(box), mirrored, numbers_of(steps))
     return result.numpy()
 
 
@@ -80,8 +80,13 @@ def label_crop(
     Returns:
         uint8 [bottom - top, right - left], and int64 [256].
     """
-    crop, counts = torch.ops.segzoo.label_crop(torch.from_numpy(label), size, list(box))
+    crop, counts = torch.ops.segzoo.label_crop(_tensor(label), size, list(box))
     return crop.numpy(), counts.numpy()
+
+
+def _tensor(array: NDArray[np.uint8]) -> Tensor:
+    """A tensor over the same memory; torch takes neither mirrored arrays nor, without a warning, read-only ones."""
+    return torch.from_numpy(np.require(array, requirements=["C", "W"]))
 
 
 def numbers_of(steps: ColourSteps) -> list[float]:

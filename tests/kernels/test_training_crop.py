@@ -101,6 +101,15 @@ def test_parts_of_labels_are_opencvs_nearest_neighbours_and_counted(sides):
             np.testing.assert_array_equal(counts, theirs[1])
 
 
+def test_read_only_and_mirrored_arrays_are_taken():
+    image = np.random.default_rng(0).integers(0, 256, (20, 30, 3)).astype(np.uint8)
+    expected = training_crop(image[:, ::-1].copy(), (20, 30), (0, 20, 0, 30), mirrored=False, steps=ColourSteps())
+    image.flags.writeable = False
+    given = training_crop(image[:, ::-1], (20, 30), (0, 20, 0, 30), mirrored=False, steps=ColourSteps())
+    np.testing.assert_array_equal(given, expected)
+    label_crop(image[..., 0], (20, 30), (0, 20, 0, 30))
+
+
 def test_boxes_outside_the_picture_are_refused():
     image = np.zeros((8, 8, 3), np.uint8)
     for box in ((0, 9, 0, 8), (0, 8, -1, 8), (4, 4, 0, 8)):
