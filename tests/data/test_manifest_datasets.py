@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from oracle_files import shared_data
@@ -9,6 +11,9 @@ from oracle_files import shared_data
 from segzoo.data.policy import IGNORE, LabelTable
 from segzoo.data.read import read_label
 from segzoo.registry import dataset_entry
+from segzoo.zoo.manifest import load_manifest
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "datasets.md"
 
 
 @pytest.mark.parametrize("name", ["cityscapes", "voc2012", "pascal-context-60", "pascal-context-59"])
@@ -50,3 +55,28 @@ def test_pascal_context_without_background_is_the_same_order_one_lower():
     assert dataset_entry("pascal-context-60").classes[1:] == dataset_entry("pascal-context-59").classes
     assert np.array_equal(np.where(both[0] == 0, IGNORE, both[0].astype(int) - 1), both[1])
     assert (both[0] > 0).any()
+
+
+def test_coco_stuff_has_the_80_things_first_and_the_gaps_of_cocos_numbers():
+    entry = dataset_entry("coco-stuff-164k")
+    gaps = set(range(182)) - set(entry.labels.mapping)
+    assert gaps == {11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90}
+    assert list(entry.labels.mapping.values()) == list(range(171)) == sorted(entry.labels.mapping.values())
+    # A file's value is the category's number less one: 89 is the toothbrush, 90, and 91 the banner, 92.
+    assert entry.classes[entry.labels.mapping[89]] == "toothbrush"
+    assert entry.classes[entry.labels.mapping[91]] == "banner" == entry.classes[80]
+
+
+def test_every_data_set_says_where_it_comes_from_and_stands_on_the_page_with_its_numbers():
+    rows = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
+    entries = load_manifest().datasets
+    assert {row.split("`")[1] for row in rows} == entries.keys() and len(rows) == len(entries)
+    for row in rows:
+        entry = entries[row.split("`")[1]]
+        assert f"| {len(entry.classes)} |" in row
+        for split in entry.splits.values():
+            assert str(split.count) in row, row
+        assert entry.licence and (entry.layout == "scenes" or (entry.archives and entry.source)), row
+        assert all(archive.url or archive.page for archive in entry.archives), row
+        taken = [place for archive in entry.archives for place in archive.take]
+        assert taken or entry.convert or entry.layout == "scenes", row
