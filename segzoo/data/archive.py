@@ -41,7 +41,12 @@ class _Archive:
     def __init__(self, path: Path, identity: Identity, members: dict[str, _Member]) -> None:
         self.path, self.identity, self.members = path, identity, members
         self.folders = _folders(members)
-        self._descriptor: int | None = None
+        self._descriptor: int | None = _open(path)
+
+    def __del__(self) -> None:
+        descriptor = self.__dict__.get("_descriptor")
+        if descriptor is not None:
+            os.close(descriptor)
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_descriptor": None}
@@ -49,7 +54,7 @@ class _Archive:
     def pread(self, count: int, offset: int) -> bytes:
         """`count` bytes at `offset`, fewer at the end; the archive must still be what it was."""
         if self._descriptor is None:
-            self._descriptor = os.open(self.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+            self._descriptor = _open(self.path)
         status = os.fstat(self._descriptor)
         check_unchanged(str(self.path), Identity(status.st_size, status.st_mtime_ns), self.identity)
         parts = []
@@ -57,6 +62,10 @@ class _Archive:
             parts.append(part)
             count, offset = count - len(part), offset + len(part)
         return b"".join(parts)
+
+
+def _open(path: Path) -> int:
+    return os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
 
 
 class ArchiveFiles:
