@@ -11,7 +11,8 @@ template <typename Real>
 struct BackwardScratch {
   Ring<Real> keys, values;
   Real *bias, *grad_bias, *queries, *query_rows, *grads, *grad_rows;
-  Real *weights, *grad_weights, *sums, *factor, *logsumexp, *row_sum;
+  Real *weights, *grad_weights, *factor, *logsumexp, *row_sum;
+  Source<Real>* sources;
 
   BackwardScratch(Arena<Real> arena, const Problem& problem, long* size)
       : keys(arena, problem, true, true), values(arena, problem, true, false) {
@@ -22,18 +23,18 @@ struct BackwardScratch {
     grads = arena.take(tile * problem.head_dim);
     query_rows = arena.take(tile * keys.width);
     grad_rows = arena.take(tile * keys.width);
-    sums = arena.take(tile * keys.width);
     weights = arena.take(tile * kernel * kernel);
     grad_weights = arena.take(tile * kernel * kernel);
     factor = arena.take(tile);
     logsumexp = arena.take(kLanes<Real>);
     row_sum = arena.take(kLanes<Real>);
+    sources = reinterpret_cast<Source<Real>*>(arena.take(sources_size<Real>(problem)));
     if (size) *size = arena.used;
   }
 };
 
 // Per lane of one query row: log2 of the softmax denominator, and sum over d of grad_output * output.
-template <typename Real>
+template <typename Real, typename Stored>
 void recall(const Problem& problem, const Unit& unit, const Tile& tile, long rank, const Real* grad_rows,
             long width, Real* logsumexp, Real* row_sum) {
   const long line = (unit.batch * problem.height + unit.row(problem, rank)) * problem.width;
@@ -43,22 +44,22 @@ void recall(const Problem& problem, const Unit& unit, const Tile& tile, long ran
     const long token = line + problem.column_of_place[tile.first + active];
     const long entry = token * problem.heads + unit.head;
     logsumexp[lane] = static_cast<const Real*>(problem.logsumexp)[entry] * static_cast<Real>(kLog2E);
-    const Real* output = static_cast<const Real*>(problem.output) + entry * problem.head_dim;
+    const Stored* output = static_cast<const Stored*>(problem.output) + entry * problem.head_dim;
     const Real* grad = grad_rows + active * width;
     Vector<Real> sums{};
     long d = 0;
     for (; d + kLanes<Real> <= problem.head_dim; d += kLanes<Real>) {
-      sums += load<Real>(output + d) * load<Real>(grad + d);
+      sums += load_wide<Real>(output + d) * load<Real>(grad + d);
     }
     Real sum = 0;
-    for (; d < problem.head_dim; ++d) sum += output[d] * grad[d];
+    for (; d < problem.head_dim; ++d) sum += widened<Real>(output[d]) * grad[d];
     for (int i = 0; i < kLanes<Real>; ++i) sum += sums[i];
     row_sum[lane] = sum;
   }
 }
 
 // weights: logits -> attention weights; grad_weights: their gradients -> gradients of the logits
-template <typename Real>
+template <typename Real, typename Stored>
 void logit_gradients(const Problem& problem, const Unit& unit, const Group& group, const Tile& tile,
                      const BackwardScratch<Real>& scratch) {
   constexpr int lanes = kLanes<Real>;
@@ -66,7 +67,7 @@ void logit_gradients(const Problem& problem, const Unit& unit, const Group& grou
   Vector<Real> active{};
   for (int lane = 0; lane < tile.count; ++lane) active[lane] = 1;
   for (int i = 0; i < group.count; ++i) {
-    recall<Real>(problem, unit, tile, group.first + i, scratch.grad_rows + i * lanes * width, width,
+    recall<Real, Stored>(problem, unit, tile, group.first + i, scratch.grad_rows + i * lanes * width, width,
                  scratch.logsumexp, scratch.row_sum);
     const Vector<Real> logsumexp = load<Real>(scratch.logsumexp), row_sum = load<Real>(scratch.row_sum);
     Real* weights = scratch.weights + i * taps * lanes;
@@ -144,44 +145,44 @@ struct UnitGradients {
   }
 };
 
-template <typename Real>
+template <typename Real, typename Stored>
 void pack_queries(const Problem& problem, const Unit& unit, const Group& group, const Tile& tile,
                   const BackwardScratch<Real>& scratch) {
   const long size = kLanes<Real> * scratch.keys.width;
   const Real scale = static_cast<Real>(problem.scale);
   const Real factor = static_cast<Real>(problem.scale * kLog2E);
-  pack_group<Real>(problem, problem.query, unit, group, tile, factor, scratch.queries);
-  pack_group<Real>(problem, problem.grad_output, unit, group, tile, 1, scratch.grads);
+  pack_group<Real, Stored>(problem, problem.query, unit, group, tile, factor, scratch.queries);
+  pack_group<Real, Stored>(problem, problem.grad_output, unit, group, tile, 1, scratch.grads);
   for (int i = 0; i < group.count; ++i) {
     const long row = unit.row(problem, group.first + i);
-    pack_rows<Real>({problem, problem.query, unit.batch, row, unit.head}, tile.first, tile.count,
-                    problem.head_dim, scale, scratch.query_rows + i * size);
-    pack_rows<Real>({problem, problem.grad_output, unit.batch, row, unit.head}, tile.first, tile.count,
-                    problem.head_dim, 1, scratch.grad_rows + i * size);
+    const Row<Stored> query(problem, problem.query, unit.batch, row, unit.head);
+    const Row<Stored> grad(problem, problem.grad_output, unit.batch, row, unit.head);
+    pack_rows<Real>(query, tile.first, tile.count, problem.head_dim, scale, scratch.query_rows + i * size);
+    pack_rows<Real>(grad, tile.first, tile.count, problem.head_dim, static_cast<Real>(1),
+                    scratch.grad_rows + i * size);
   }
 }
 
-template <typename Real>
-void backward_group(const Problem& problem, const Unit& unit, const Group& group,
-                    const TileView<Real>& view, const BackwardScratch<Real>& scratch, Real* grad_bias,
-                    const UnitGradients<Real>& gradients) {
+template <typename Real, typename Stored>
+void backward_group(const Problem& problem, const Unit& unit, const Group& group, const TileView<Real>& view,
+                    const BackwardScratch<Real>& scratch, Real* grad_bias, const UnitGradients<Real>& gradients,
+                    Ahead<Stored>& ahead) {
   const Tile& tile = view.tile;
   const long width = scratch.keys.width;
-  pack_queries<Real>(problem, unit, group, tile, scratch);
-  score_group<Real>(problem, group, view, view.bias, scratch.keys, scratch.queries, scratch.weights);
-  score_group<Real>(problem, group, view, nullptr, scratch.values, scratch.grads, scratch.grad_weights);
-  logit_gradients<Real>(problem, unit, group, tile, scratch);
+  pack_queries<Real, Stored>(problem, unit, group, tile, scratch);
+  score_group<Real>(problem, group, view, view.bias, scratch.keys, scratch.queries, scratch.weights, ahead);
+  score_group<Real>(problem, group, view, nullptr, scratch.values, scratch.grads, scratch.grad_weights, ahead);
+  logit_gradients<Real, Stored>(problem, unit, group, tile, scratch);
   if (view.bias) add_bias_gradient<Real>(problem, group, scratch.grad_weights, grad_bias);
-  fill<Real>(scratch.sums, group.count * kLanes<Real> * width, 0);
-  gather_group<Real>(problem, group, view, scratch.keys, scratch.grad_weights, scratch.sums);
-  write_group<Real>(problem, unit, group, tile, scratch.sums, scratch.factor, problem.grad_query);
+  gather_group<Real, Stored>(problem, unit, group, view, scratch.keys, scratch.grad_weights, scratch.factor,
+                             scratch.sources, problem.grad_query);
   scatter_group<Real>(problem, group, tile, scratch.grad_weights, scratch.query_rows, gradients.key,
                       unit.key_begin, width);
   scatter_group<Real>(problem, group, tile, scratch.weights, scratch.grad_rows, gradients.value,
                       unit.key_begin, width);
 }
 
-template <typename Real>
+template <typename Real, typename Stored>
 void backward_strip(const Problem& problem, const Unit& unit, const Strip& strip,
                     const BackwardScratch<Real>& scratch, const UnitGradients<Real>& gradients) {
   const long size = bias_size(problem, kLanes<Real>);
@@ -194,12 +195,16 @@ void backward_strip(const Problem& problem, const Unit& unit, const Strip& strip
   for (long rank = unit.begin; rank < unit.end; rank += kGroupRows) {
     const Group group(problem, unit, rank);
     for (; filled < group.key_end; ++filled) {
-      scratch.keys.fill(problem, problem.key, unit, strip, filled);
-      scratch.values.fill(problem, problem.value, unit, strip, filled);
+      scratch.keys.template fill<Stored>(problem, problem.key, unit, strip, filled);
+      scratch.values.template fill<Stored>(problem, problem.value, unit, strip, filled);
     }
+    Ahead<Stored> ahead(problem.head_dim);
+    look_ahead<Stored>(problem, unit, group, strip, {&problem.query, &problem.grad_output},
+                       {&problem.key, &problem.value}, ahead);
     for (int i = 0; i < strip.tile_count; ++i) {
       const TileView<Real> view(tiles[i], strip, problem.bias ? scratch.bias + i * size : nullptr);
-      backward_group<Real>(problem, unit, group, view, scratch, scratch.grad_bias + i * size, gradients);
+      backward_group<Real, Stored>(problem, unit, group, view, scratch, scratch.grad_bias + i * size, gradients,
+                                   ahead);
     }
   }
   for (int i = 0; problem.bias && i < strip.tile_count; ++i) {
@@ -207,14 +212,14 @@ void backward_strip(const Problem& problem, const Unit& unit, const Strip& strip
   }
 }
 
-template <typename Real>
+template <typename Real, typename Stored>
 void backward(const Problem& problem, long number, Real* memory) {
   const BackwardScratch<Real> scratch({memory}, problem, nullptr);
   const Unit unit(problem, number);
   const UnitGradients<Real> gradients(problem, number, scratch.keys.width);
   fill<Real>(scratch.factor, kGroupRows * kLanes<Real>, static_cast<Real>(problem.scale));
   for (long i = 0; i < problem.strip_count; ++i) {
-    backward_strip<Real>(problem, unit, problem.strips[i], scratch, gradients);
+    backward_strip<Real, Stored>(problem, unit, problem.strips[i], scratch, gradients);
   }
 }
 
@@ -225,22 +230,26 @@ long backward_scratch(const Problem& problem) {
   return size;
 }
 
-// Adds (or, at first, copies) one unit's part of a row of gradients to a row of the result.
-template <typename Real>
-void add_row(const Problem& problem, const Real* part, bool first, Real* target) {
+// A row of gradients: the sum of the units' parts of it, in their order.
+template <typename Real, typename Stored>
+void add_row(const Problem& problem, const Real* const* parts, int count, Stored* target) {
   const long width = padded<Real>(problem.head_dim), token = problem.heads * problem.head_dim;
-  for (long place = 0; place < problem.width; ++place, part += width) {
-    Real* sum = target + problem.column_of_place[place] * token;
-    long d = 0;
-    for (; d + kLanes<Real> <= problem.head_dim; d += kLanes<Real>) {
-      store<Real>(sum + d, first ? load<Real>(part + d) : load<Real>(sum + d) + load<Real>(part + d));
+  for (long place = 0; place < problem.width; ++place) {
+    Stored* out = target + problem.column_of_place[place] * token;
+    for (long d = 0; d < problem.head_dim; d += kLanes<Real>) {
+      Vector<Real> sum = load<Real>(parts[0] + place * width + d);
+      for (int i = 1; i < count; ++i) sum += load<Real>(parts[i] + place * width + d);
+      if (d + kLanes<Real> <= problem.head_dim) {
+        store_narrow<Real>(out + d, sum);
+      } else {
+        for (long i = 0; i < problem.head_dim - d; ++i) out[d + i] = narrowed<Stored, Real>(sum[i]);
+      }
     }
-    for (; d < problem.head_dim; ++d) sum[d] = first ? part[d] : sum[d] + part[d];
   }
 }
 
 // Second pass: the gradients of one image row of keys and values, from every unit that touched it.
-template <typename Real>
+template <typename Real, typename Stored>
 void add_up(const Problem& problem, long number) {
   const long image_row = number % problem.height, batch = number / problem.height;
   const long residue = image_row % problem.dilation, rank = image_row / problem.dilation;
@@ -248,17 +257,17 @@ void add_up(const Problem& problem, long number) {
   for (long head = 0; head < problem.heads; ++head) {
     const long first_unit = ((batch * problem.heads + head) * problem.dilation + residue) * problem.bands;
     const long target = (number * problem.width * problem.heads + head) * problem.head_dim;
-    bool first = true;
+    const Real *keys[segzoo::kMostBands], *values[segzoo::kMostBands];
+    int count = 0;
     for (long i = first_unit; i < first_unit + problem.bands; ++i) {
       const Unit unit(problem, i);
       if (rank < unit.key_begin || rank >= unit.key_end) continue;
       const long part = i * size + (rank - unit.key_begin) * line;
-      add_row<Real>(problem, static_cast<const Real*>(problem.unit_grad_key) + part, first,
-                    static_cast<Real*>(problem.grad_key) + target);
-      add_row<Real>(problem, static_cast<const Real*>(problem.unit_grad_value) + part, first,
-                    static_cast<Real*>(problem.grad_value) + target);
-      first = false;
+      keys[count] = static_cast<const Real*>(problem.unit_grad_key) + part;
+      values[count++] = static_cast<const Real*>(problem.unit_grad_value) + part;
     }
+    add_row<Real>(problem, keys, count, static_cast<Stored*>(problem.grad_key) + target);
+    add_row<Real>(problem, values, count, static_cast<Stored*>(problem.grad_value) + target);
   }
 }
 

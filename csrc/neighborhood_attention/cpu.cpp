@@ -44,9 +44,13 @@ const segzoo::Variants& variants() {
 }
 
 template <typename Real>
-const segzoo::Variant<Real>& variant() {
-  if constexpr (std::is_same_v<Real, float>) return variants().single;
-  else return variants().twice;
+constexpr ScalarType kComputed = std::is_same_v<Real, double> ? ScalarType::Double : ScalarType::Float;
+
+// For tensors of `stored`, computing in Real.
+template <typename Real>
+const segzoo::Variant<Real>& variant(ScalarType stored) {
+  if constexpr (std::is_same_v<Real, double>) return variants().twice;
+  else return stored == ScalarType::BFloat16 ? variants().half : variants().single;
 }
 
 Tokens tokens(const Tensor& tensor) {
@@ -102,17 +106,25 @@ void check_all(const Tensor& query, const Tensor& key, const Tensor& value, cons
   }
 }
 
+void check_logsumexp(const Tensor& logsumexp, const Tensor& query) {
+  STD_TORCH_CHECK(logsumexp.dim() == 4, "neighborhood attention: logsumexp must have 4 dimensions");
+  for (int64_t d = 0; d < 4; ++d) {
+    STD_TORCH_CHECK(logsumexp.size(d) == query.size(d),
+                    "neighborhood attention: logsumexp differs from query in dimension ", d);
+  }
+}
+
 template <typename Real>
 std::tuple<Tensor, Tensor> forward(const Tensor& query, const Tensor& key, const Tensor& value,
                                    const std::optional<Tensor>& bias, int64_t kernel, int64_t dilation,
                                    double scale) {
-  const auto& kernels = variant<Real>();
+  const auto& kernels = variant<Real>(query.scalar_type());
   const Columns columns(query.size(2), kernel, dilation, kernels.lanes);
   Problem problem = describe(query, key, value, columns, kernel, dilation, scale);
   const std::vector<int64_t> shape = {problem.batch, problem.height, problem.width, problem.heads,
                                       problem.head_dim};
   Tensor output = torch::stable::new_empty(query, shape);
-  Tensor logsumexp = torch::stable::new_empty(query, {shape.data(), 4});
+  Tensor logsumexp = torch::stable::new_empty(query, {shape.data(), 4}, kComputed<Real>);
   problem.bias = bias ? bias->const_data_ptr() : nullptr;
   problem.output = output.mutable_data_ptr();
   problem.logsumexp = logsumexp.mutable_data_ptr();
@@ -145,7 +157,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> backward(const Tensor& grad_output, c
                                                     const std::optional<Tensor>& bias, const Tensor& output,
                                                     const Tensor& logsumexp, int64_t kernel,
                                                     int64_t dilation, double scale) {
-  const auto& kernels = variant<Real>();
+  const auto& kernels = variant<Real>(query.scalar_type());
   const Columns columns(query.size(2), kernel, dilation, kernels.lanes);
   Problem problem = describe(query, key, value, columns, kernel, dilation, scale);
   const std::vector<int64_t> shape = {problem.batch, problem.height, problem.width, problem.heads,
@@ -156,7 +168,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> backward(const Tensor& grad_output, c
   const long table = 2 * kernel - 1;
   const std::vector<int64_t> bias_shape = {problem.heads, table, table};
   const std::vector<int64_t> no_shape = {0};
-  Tensor grad_bias = torch::stable::new_empty(query, bias ? bias_shape : no_shape);
+  Tensor grad_bias = torch::stable::new_empty(query, bias ? bias_shape : no_shape, kComputed<Real>);
   problem.bias = bias ? bias->const_data_ptr() : nullptr;
   problem.output = output.mutable_data_ptr();
   problem.logsumexp = logsumexp.mutable_data_ptr();
@@ -185,10 +197,6 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> backward(const Tensor& grad_output, c
   return {grad_query, grad_key, grad_value, grad_bias};
 }
 
-bool is_half(const Tensor& tensor) {
-  return tensor.scalar_type() == ScalarType::Half || tensor.scalar_type() == ScalarType::BFloat16;
-}
-
 Tensor cast(const Tensor& tensor, ScalarType dtype) {
   return tensor.scalar_type() == dtype ? tensor : torch::stable::to(tensor, dtype);
 }
@@ -198,20 +206,25 @@ std::optional<Tensor> ready_bias(const std::optional<Tensor>& bias, ScalarType d
   return torch::stable::contiguous(cast(*bias, dtype));
 }
 
-// Half precision is computed on float32 copies; float32 and float64 are read in place.
+// What a tensor of a dtype is read as: float16 through a float32 copy, everything else in place.
+ScalarType read_as(ScalarType dtype) {
+  const bool known = dtype == ScalarType::Double || dtype == ScalarType::Float || dtype == ScalarType::BFloat16 ||
+                     dtype == ScalarType::Half;
+  STD_TORCH_CHECK(known, "neighborhood attention: float64, float32, bfloat16 and float16 only");
+  return dtype == ScalarType::Half ? ScalarType::Float : dtype;
+}
+
 std::tuple<Tensor, Tensor> forward_any(const Tensor& query, const Tensor& key, const Tensor& value,
                                        const std::optional<Tensor>& bias, int64_t kernel, int64_t dilation,
                                        double scale) {
   check_all(query, key, value, bias, kernel, dilation);
-  if (query.scalar_type() == ScalarType::Double) {
-    return forward<double>(query, key, value, ready_bias(bias, ScalarType::Double), kernel, dilation, scale);
-  }
-  const ScalarType wide = ScalarType::Float;
-  STD_TORCH_CHECK(query.scalar_type() == wide || is_half(query),
-                  "neighborhood attention: float64, float32, bfloat16 and float16 only");
-  auto [output, logsumexp] = forward<float>(cast(query, wide), cast(key, wide), cast(value, wide),
-                                            ready_bias(bias, wide), kernel, dilation, scale);
-  return {cast(output, query.scalar_type()), logsumexp};
+  const ScalarType narrow = query.scalar_type(), stored = read_as(narrow);
+  const Tensor q = cast(query, stored), k = cast(key, stored), v = cast(value, stored);
+  auto [output, logsumexp] =
+      stored == ScalarType::Double
+          ? forward<double>(q, k, v, ready_bias(bias, ScalarType::Double), kernel, dilation, scale)
+          : forward<float>(q, k, v, ready_bias(bias, ScalarType::Float), kernel, dilation, scale);
+  return {cast(output, narrow), logsumexp};
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> backward_any(const Tensor& grad_output, const Tensor& query,
@@ -222,16 +235,17 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> backward_any(const Tensor& grad_outpu
   check_all(query, key, value, bias, kernel, dilation);
   check(grad_output, query, "grad_output");
   check(output, query, "output");
-  const bool twice = query.scalar_type() == ScalarType::Double;
-  const ScalarType wide = twice ? ScalarType::Double : ScalarType::Float;
-  const Tensor q = cast(query, wide), k = cast(key, wide), v = cast(value, wide), g = cast(grad_output, wide);
-  const Tensor o = torch::stable::contiguous(cast(output, wide));
-  const Tensor l = torch::stable::contiguous(cast(logsumexp, wide));
-  const auto b = ready_bias(bias, wide);
+  check_logsumexp(logsumexp, query);
+  const ScalarType narrow = query.scalar_type(), stored = read_as(narrow);
+  const bool twice = stored == ScalarType::Double;
+  const ScalarType computed = twice ? ScalarType::Double : ScalarType::Float;
+  const Tensor q = cast(query, stored), k = cast(key, stored), v = cast(value, stored);
+  const Tensor g = cast(grad_output, stored), o = torch::stable::contiguous(cast(output, stored));
+  const Tensor l = torch::stable::contiguous(cast(logsumexp, computed));
+  const auto b = ready_bias(bias, computed);
   auto [grad_query, grad_key, grad_value, grad_bias] =
       twice ? backward<double>(g, q, k, v, b, o, l, kernel, dilation, scale)
             : backward<float>(g, q, k, v, b, o, l, kernel, dilation, scale);
-  const ScalarType narrow = query.scalar_type();
   return {cast(grad_query, narrow), cast(grad_key, narrow), cast(grad_value, narrow),
           bias ? cast(grad_bias, bias->scalar_type()) : grad_bias};
 }

@@ -9,10 +9,10 @@
 
 namespace {
 
-template <typename Real>
+template <typename Real, typename Stored>
 constexpr segzoo::Variant<Real> variant() {
-  return {kLanes<Real>,     forward_scratch<Real>, forward<Real>,
-          backward_scratch<Real>, backward<Real>,  add_up<Real>};
+  return {kLanes<Real>,           forward_scratch<Real>,  forward<Real, Stored>,
+          backward_scratch<Real>, backward<Real, Stored>, add_up<Real, Stored>};
 }
 
 }  // namespace
@@ -23,7 +23,7 @@ constexpr segzoo::Variant<Real> variant() {
 #define SEGZOO_NAME(variant) SEGZOO_QUOTED(variant)
 
 const segzoo::Variants& SEGZOO_EXPANDED(SEGZOO_VARIANT)() {
-  static constexpr segzoo::Variants variants = {SEGZOO_NAME(SEGZOO_VARIANT), variant<float>(),
-                                                variant<double>()};
+  static constexpr segzoo::Variants variants = {SEGZOO_NAME(SEGZOO_VARIANT), variant<float, float>(),
+                                                variant<double, double>(), variant<float, BFloat16>()};
   return variants;
 }

@@ -8,7 +8,8 @@ namespace {
 template <typename Real>
 struct ForwardScratch {
   Ring<Real> keys, values;
-  Real *bias, *queries, *scores, *sums, *inverse;
+  Real *bias, *queries, *scores, *inverse;
+  Source<Real>* sources;
 
   ForwardScratch(Arena<Real> arena, const Problem& problem, long* size)
       : keys(arena, problem, true, false), values(arena, problem, false, true) {
@@ -16,11 +17,25 @@ struct ForwardScratch {
     bias = arena.take(kStripTiles * bias_size(problem, kLanes<Real>));
     queries = arena.take(tile * problem.head_dim);
     scores = arena.take(tile * kernel * kernel);
-    sums = arena.take(tile * keys.width);
     inverse = arena.take(tile);
+    sources = reinterpret_cast<Source<Real>*>(arena.take(sources_size<Real>(problem)));
     if (size) *size = arena.used;
   }
 };
+
+// The natural logarithm of the softmax denominator, from the highest logit (in units of log 2) and the sum.
+template <typename Real>
+SEGZOO_FORCE_INLINE Vector<Real> logsumexp_of(Vector<Real> highest, Vector<Real> total) {
+  if constexpr (std::is_same_v<Real, float>) {
+    return (highest + log2_of(total)) * static_cast<float>(1 / kLog2E);
+  } else {
+    Vector<Real> result;
+    for (int lane = 0; lane < kLanes<Real>; ++lane) {
+      result[lane] = highest[lane] / kLog2E + __builtin_log(total[lane]);
+    }
+    return result;
+  }
+}
 
 // Turns logits (in units of log 2) into exp(logit - maximum). Writes the inverse of their sum and the
 // logarithm of the softmax denominator.
@@ -39,20 +54,17 @@ void softmax(Real* scores, long taps, Real* inverse, Real* logsumexp) {
     total += weight;
   }
   store<Real>(inverse, 1 / total);
-  for (int lane = 0; lane < lanes; ++lane) {
-    const double power = static_cast<double>(highest[lane]) / kLog2E;
-    logsumexp[lane] = static_cast<Real>(power + __builtin_log(static_cast<double>(total[lane])));
-  }
+  store<Real>(logsumexp, logsumexp_of<Real>(highest, total));
 }
 
-template <typename Real>
-void forward_group(const Problem& problem, const Unit& unit, const Group& group,
-                   const TileView<Real>& view, const ForwardScratch<Real>& scratch) {
+template <typename Real, typename Stored>
+void forward_group(const Problem& problem, const Unit& unit, const Group& group, const TileView<Real>& view,
+                   const ForwardScratch<Real>& scratch, Ahead<Stored>& ahead) {
   constexpr int lanes = kLanes<Real>;
   const long taps = problem.kernel * problem.kernel;
   const Real factor = static_cast<Real>(problem.scale * kLog2E);
-  pack_group<Real>(problem, problem.query, unit, group, view.tile, factor, scratch.queries);
-  score_group<Real>(problem, group, view, view.bias, scratch.keys, scratch.queries, scratch.scores);
+  pack_group<Real, Stored>(problem, problem.query, unit, group, view.tile, factor, scratch.queries);
+  score_group<Real>(problem, group, view, view.bias, scratch.keys, scratch.queries, scratch.scores, ahead);
   Real* logsumexp = static_cast<Real*>(problem.logsumexp);
   for (int i = 0; i < group.count; ++i) {
     Real lane_logsumexp[lanes];
@@ -63,12 +75,11 @@ void forward_group(const Problem& problem, const Unit& unit, const Group& group,
       logsumexp[token * problem.heads + unit.head] = lane_logsumexp[lane];
     }
   }
-  fill<Real>(scratch.sums, group.count * lanes * scratch.values.width, 0);
-  gather_group<Real>(problem, group, view, scratch.values, scratch.scores, scratch.sums);
-  write_group<Real>(problem, unit, group, view.tile, scratch.sums, scratch.inverse, problem.output);
+  gather_group<Real, Stored>(problem, unit, group, view, scratch.values, scratch.scores, scratch.inverse,
+                             scratch.sources, problem.output);
 }
 
-template <typename Real>
+template <typename Real, typename Stored>
 void forward(const Problem& problem, long number, Real* memory) {
   const ForwardScratch<Real> scratch({memory}, problem, nullptr);
   const Strip& strip = problem.strips[number % problem.strip_count];
@@ -81,13 +92,15 @@ void forward(const Problem& problem, long number, Real* memory) {
   for (long rank = unit.begin; rank < unit.end; rank += kGroupRows) {
     const Group group(problem, unit, rank);
     for (; filled < group.key_end; ++filled) {
-      scratch.keys.fill(problem, problem.key, unit, strip, filled);
-      scratch.values.fill(problem, problem.value, unit, strip, filled);
+      scratch.keys.template fill<Stored>(problem, problem.key, unit, strip, filled);
+      scratch.values.template fill<Stored>(problem, problem.value, unit, strip, filled);
     }
+    Ahead<Stored> ahead(problem.head_dim);
+    look_ahead<Stored>(problem, unit, group, strip, {&problem.query}, {&problem.key, &problem.value}, ahead);
     for (int i = 0; i < strip.tile_count; ++i) {
       const Real* bias = problem.bias ? scratch.bias + i * size : nullptr;
       const TileView<Real> view(problem.tiles[strip.first_tile + i], strip, bias);
-      forward_group<Real>(problem, unit, group, view, scratch);
+      forward_group<Real, Stored>(problem, unit, group, view, scratch, ahead);
     }
   }
 }

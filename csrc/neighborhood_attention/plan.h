@@ -11,7 +11,7 @@ namespace segzoo {
 
 // Backward: fewer units than this leave cores idle. Their number must not depend on the number of threads,
 // because they sum gradients of their own.
-constexpr long kBackwardUnits = 32;
+constexpr long kBackwardUnits = kMostBands;
 // Forward: any cut gives the same bits, so the number of threads decides.
 constexpr long kForwardUnitsAThread = 4;
 constexpr long kLeastBandRows = 8;

@@ -9,6 +9,7 @@ namespace segzoo {
 
 constexpr int kMaxLanes = 16;
 constexpr int kGroupRows = 4;   // query rows that share each loaded key
+constexpr int kMostBands = 32;  // parts that the backward pass cuts the rows of a residue class into
 constexpr int kStripTiles = 4;  // neighbouring tiles that share the packed rows of keys
 
 // A strided [batch, height, width, heads, head_dim] tensor; strides in elements.
@@ -73,6 +74,7 @@ struct Variants {
   const char* name;
   Variant<float> single;
   Variant<double> twice;
+  Variant<float> half;  // tensors in bfloat16, arithmetic in float
 };
 
 const Variants& portable_variants();

@@ -96,38 +96,68 @@ SEGZOO_FORCE_INLINE void score_rows(int rows, const Real* keys, long pitch, cons
   }
 }
 
-// sums[row][lane][d] += sum over taps of weights[row][tap][lane] * source[window of lane + tap][d]
-template <typename Real, int Rows, int Parts>
-SEGZOO_FORCE_INLINE void gather_part(const Tile& tile, long kernel, const Real* const* weights,
-                                     const Real* source, Real* const* sums, long pitch, long d) {
+// A row of keys as the gathering of a group sees it: its values, and the query rows [from, to) that attend to it.
+template <typename Real>
+struct Source {
+  const Real* values;  // of the tile's first key
+  long key;
+  int from, to;
+};
+
+// sum[row] += weights of a row of keys * its values, for one lane; `weight` is that of the first tap.
+template <typename Real, int From, int To, int Parts>
+SEGZOO_FORCE_INLINE void gather_key(const Real* value, long pitch, const Real* const* weight, long key_offset,
+                                    long kernel, Vector<Real> (&sum)[kGroupRows][Parts]) {
+  constexpr int lanes = kLanes<Real>;
+  for (long tap = 0; tap < kernel; ++tap, value += pitch, key_offset += lanes) {
+    Vector<Real> part[Parts];
+#pragma GCC unroll 2
+    for (int p = 0; p < Parts; ++p) part[p] = load<Real>(value + p * lanes);
+#pragma GCC unroll 4
+    for (int row = From; row < To; ++row) {
+      const Vector<Real> factor = broadcast<Real>(weight[row][key_offset]);
+#pragma GCC unroll 2
+      for (int p = 0; p < Parts; ++p) sum[row][p] += factor * part[p];
+    }
+  }
+}
+
+// For every lane and query row of a tile the sum over its neighbourhood of weight * value, handed to
+// write(row, lane, d, vector). `weights` are a group's [row][row tap][column tap][lane].
+template <typename Real, int Parts, typename Write>
+SEGZOO_FORCE_INLINE void gather_part(const Tile& tile, long kernel, const Source<Real>* sources, int source_count,
+                                     const Real* const* weights, int rows, long pitch, long d, const Write& write) {
   constexpr int lanes = kLanes<Real>;
   for (int lane = 0; lane < tile.count; ++lane) {
-    const Real* neighbour = source + tile.key_offset[lane] * pitch + d;
-    Vector<Real> sum[Rows][Parts];
-#pragma GCC unroll 4
-    for (int row = 0; row < Rows; ++row) {
-#pragma GCC unroll 2
-      for (int part = 0; part < Parts; ++part) {
-        sum[row][part] = load<Real>(sums[row] + lane * pitch + d + part * lanes);
+    const long place = tile.key_offset[lane] * pitch + d;
+    Vector<Real> sum[kGroupRows][Parts] = {};
+    for (int i = 0; i < source_count; ++i) {
+      const Source<Real>& source = sources[i];
+      const Real* value = source.values + place;
+      const long offset = source.key * kernel * lanes + lane;
+#define SEGZOO_ROWS(from, to)                                                        \
+  case from * (kGroupRows + 1) + to:                                                 \
+    gather_key<Real, from, to, Parts>(value, pitch, weights, offset, kernel, sum);   \
+    break;
+      switch (source.from * (kGroupRows + 1) + source.to) {
+        SEGZOO_ROWS(0, 1)
+        SEGZOO_ROWS(0, 2)
+        SEGZOO_ROWS(0, 3)
+        SEGZOO_ROWS(0, 4)
+        SEGZOO_ROWS(1, 2)
+        SEGZOO_ROWS(1, 3)
+        SEGZOO_ROWS(1, 4)
+        SEGZOO_ROWS(2, 3)
+        SEGZOO_ROWS(2, 4)
+        SEGZOO_ROWS(3, 4)
       }
+#undef SEGZOO_ROWS
     }
-    for (long tap = 0; tap < kernel; ++tap, neighbour += pitch) {
-      Vector<Real> value[Parts];
-#pragma GCC unroll 2
-      for (int part = 0; part < Parts; ++part) value[part] = load<Real>(neighbour + part * lanes);
 #pragma GCC unroll 4
-      for (int row = 0; row < Rows; ++row) {
-        const Vector<Real> weight = broadcast<Real>(weights[row][tap * lanes + lane]);
+    for (int row = 0; row < kGroupRows; ++row) {
+      if (row == rows) break;
 #pragma GCC unroll 2
-        for (int part = 0; part < Parts; ++part) sum[row][part] += weight * value[part];
-      }
-    }
-#pragma GCC unroll 4
-    for (int row = 0; row < Rows; ++row) {
-#pragma GCC unroll 2
-      for (int part = 0; part < Parts; ++part) {
-        store<Real>(sums[row] + lane * pitch + d + part * lanes, sum[row][part]);
-      }
+      for (int p = 0; p < Parts; ++p) write(row, lane, d + p * lanes, sum[row][p]);
     }
   }
 }
@@ -164,17 +194,6 @@ SEGZOO_FORCE_INLINE void scatter_part(const Tile& tile, long kernel, const Real*
 }
 
 template <typename Real, int Rows>
-void gather_row(const Tile& tile, long kernel, const Real* const* weights, const Real* source,
-                Real* const* sums, long pitch) {
-  constexpr int lanes = kLanes<Real>;
-  long d = 0;
-  for (; d + 2 * lanes <= pitch; d += 2 * lanes) {
-    gather_part<Real, Rows, 2>(tile, kernel, weights, source, sums, pitch, d);
-  }
-  if (d < pitch) gather_part<Real, Rows, 1>(tile, kernel, weights, source, sums, pitch, d);
-}
-
-template <typename Real, int Rows>
 void scatter_row(const Tile& tile, long kernel, const Real* const* weights, const Real* const* source,
                  Real* sums, long pitch) {
   constexpr int lanes = kLanes<Real>;
@@ -183,17 +202,6 @@ void scatter_row(const Tile& tile, long kernel, const Real* const* weights, cons
     scatter_part<Real, Rows, 2>(tile, kernel, weights, source, sums, pitch, d);
   }
   if (d < pitch) scatter_part<Real, Rows, 1>(tile, kernel, weights, source, sums, pitch, d);
-}
-
-template <typename Real>
-void gather_rows(int rows, const Tile& tile, long kernel, const Real* const* weights, const Real* source,
-                 Real* const* sums, long pitch) {
-  switch (rows) {
-    case 1: return gather_row<Real, 1>(tile, kernel, weights, source, sums, pitch);
-    case 2: return gather_row<Real, 2>(tile, kernel, weights, source, sums, pitch);
-    case 3: return gather_row<Real, 3>(tile, kernel, weights, source, sums, pitch);
-    default: return gather_row<Real, 4>(tile, kernel, weights, source, sums, pitch);
-  }
 }
 
 template <typename Real>

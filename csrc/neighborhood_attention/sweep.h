@@ -1,6 +1,8 @@
 // What forward and backward share: a unit of work, its scratch memory, and the logits of a group of rows.
 #pragma once
 
+#include <initializer_list>
+
 #include "pack.h"
 #include "problem.h"
 #include "products.h"
@@ -15,6 +17,12 @@ using segzoo::Strip;
 using segzoo::Tile;
 
 constexpr double kLog2E = 1.4426950408889634;
+
+// The elements of Arena that hold the sources of a group's gathering.
+template <typename Real>
+long sources_size(const Problem& problem) {
+  return (problem.kernel + kGroupRows - 1) * static_cast<long>(sizeof(Source<Real>) / sizeof(Real) + 1);
+}
 
 template <typename Real>
 void fill(Real* target, long count, Real value) {
@@ -136,9 +144,10 @@ struct Ring {
   Real* columns_of(long key) const { return columns + key % slots * head_dim * pitch; }
   Real* rows_of(long key) const { return rows + key % slots * places * width; }
 
+  template <typename Stored>
   void fill(const Problem& problem, const Tokens& tokens, const Unit& unit, const Strip& strip,
             long key) const {
-    const Row<Real> row(problem, tokens, unit.batch, unit.row(problem, key), unit.head);
+    const Row<Stored> row(problem, tokens, unit.batch, unit.row(problem, key), unit.head);
     if (columns) {
       pack_columns<Real>(row, strip.first_key, strip.key_count, head_dim, 1, pitch, columns_of(key));
     }
@@ -146,23 +155,46 @@ struct Ring {
   }
 };
 
+// Announces what the next group of query rows will read: its queries, and keys that are not in the ring yet.
+template <typename Stored>
+void look_ahead(const Problem& problem, const Unit& unit, const Group& group, const Strip& strip,
+                std::initializer_list<const Tokens*> of_queries, std::initializer_list<const Tokens*> of_keys,
+                Ahead<Stored>& ahead) {
+  const long next = group.first + group.count;
+  if (next >= unit.end) return;
+  const Group after(problem, unit, next);
+  const Tile& first = problem.tiles[strip.first_tile];
+  const Tile& last = problem.tiles[strip.first_tile + strip.tile_count - 1];
+  const auto add = [&](const Tokens& tokens, long rank, long place, long count) {
+    ahead.add({problem, tokens, unit.batch, unit.row(problem, rank), unit.head}, place, count);
+  };
+  for (const Tokens* tokens : of_queries) {
+    for (int i = 0; i < after.count; ++i) add(*tokens, next + i, first.first, last.first + last.count - first.first);
+  }
+  for (const Tokens* tokens : of_keys) {
+    for (long key = group.key_end; key < after.key_end; ++key) add(*tokens, key, strip.first_key, strip.key_count);
+  }
+  ahead.share_among(strip.tile_count * (group.key_end - group.key_begin));
+}
+
 // target[d][row][lane] = factor * queries of the group
-template <typename Real>
+template <typename Real, typename Stored>
 void pack_group(const Problem& problem, const Tokens& tokens, const Unit& unit, const Group& group,
                 const Tile& tile, Real factor, Real* target) {
   for (int i = 0; i < group.count; ++i) {
-    const Row<Real> row(problem, tokens, unit.batch, unit.row(problem, group.first + i), unit.head);
+    const Row<Stored> row(problem, tokens, unit.batch, unit.row(problem, group.first + i), unit.head);
     pack_columns<Real>(row, tile.first, tile.count, problem.head_dim, factor, kGroupRows * kLanes<Real>,
                        target + i * kLanes<Real>);
   }
 }
 
 // scores[row][row tap][column tap][lane] of a group: products with the keys in the ring, plus the bias.
-template <typename Real>
+template <typename Real, typename Stored>
 void score_group(const Problem& problem, const Group& group, const TileView<Real>& view, const Real* bias,
-                 const Ring<Real>& ring, const Real* queries, Real* scores) {
+                 const Ring<Real>& ring, const Real* queries, Real* scores, Ahead<Stored>& ahead) {
   const long kernel = problem.kernel, line = kernel * kLanes<Real>;
   for (long key = group.key_begin; key < group.key_end; ++key) {
+    ahead.step();
     int from, to;
     group.rows_of(key, kernel, &from, &to);
     const Real* initial[kGroupRows];
@@ -177,43 +209,41 @@ void score_group(const Problem& problem, const Group& group, const TileView<Real
   }
 }
 
-// sums[row][lane][d] += weights * the rows in the ring, over the neighbourhoods of a group
-template <typename Real>
-void gather_group(const Problem& problem, const Group& group, const TileView<Real>& view,
-                  const Ring<Real>& ring, const Real* weights, Real* sums) {
-  const long kernel = problem.kernel, line = kernel * kLanes<Real>;
-  for (long key = group.key_begin; key < group.key_end; ++key) {
-    int from, to;
-    group.rows_of(key, kernel, &from, &to);
-    const Real* weight[kGroupRows];
-    Real* sum[kGroupRows];
-    for (int i = from; i < to; ++i) {
-      weight[i - from] = weights + (i * kernel + key - group.start[i]) * line;
-      sum[i - from] = sums + i * kLanes<Real> * ring.width;
-    }
-    const Real* source = ring.rows_of(key) + view.key_place * ring.width;
-    gather_rows<Real>(to - from, view.tile, kernel, weight, source, sum, ring.width);
-  }
-}
-
-// Writes sums[row][lane][d] * factor[row][lane] to a contiguous [batch, height, width, heads, head_dim].
-template <typename Real>
-void write_group(const Problem& problem, const Unit& unit, const Group& group, const Tile& tile,
-                 const Real* sums, const Real* factor, void* target) {
-  const long width = padded<Real>(problem.head_dim);
+// target[row][lane][d] = factor[row][lane] * sum of weights * the rows in the ring, over the neighbourhoods of a
+// group; `target` is a contiguous [batch, height, width, heads, head_dim].
+template <typename Real, typename Stored>
+void gather_group(const Problem& problem, const Unit& unit, const Group& group, const TileView<Real>& view,
+                  const Ring<Real>& ring, const Real* weights, const Real* factor, Source<Real>* sources,
+                  void* target) {
+  constexpr int lanes = kLanes<Real>;
+  const long kernel = problem.kernel, dim = problem.head_dim, token = problem.heads * dim;
+  int count = 0;
+  const Real* weight[kGroupRows];
+  Stored* line[kGroupRows];
   for (int i = 0; i < group.count; ++i) {
-    const long line = (unit.batch * problem.height + unit.row(problem, group.first + i)) * problem.width;
-    for (int lane = 0; lane < tile.count; ++lane) {
-      const long token = line + problem.column_of_place[tile.first + lane];
-      Real* out = static_cast<Real*>(target) + (token * problem.heads + unit.head) * problem.head_dim;
-      const Real* sum = sums + (i * kLanes<Real> + lane) * width;
-      const Real times = factor[i * kLanes<Real> + lane];
-      long d = 0;
-      for (; d + kLanes<Real> <= problem.head_dim; d += kLanes<Real>) {
-        store<Real>(out + d, load<Real>(sum + d) * times);
-      }
-      for (; d < problem.head_dim; ++d) out[d] = sum[d] * times;
-    }
+    weight[i] = weights + (i * kernel - group.start[i]) * kernel * lanes;
+    const long row = unit.batch * problem.height + unit.row(problem, group.first + i);
+    line[i] = static_cast<Stored*>(target) + row * problem.width * token + unit.head * dim;
+  }
+  for (long key = group.key_begin; key < group.key_end; ++key, ++count) {
+    Source<Real>& source = sources[count];
+    source.values = ring.rows_of(key) + view.key_place * ring.width;
+    source.key = key;
+    group.rows_of(key, kernel, &source.from, &source.to);
+  }
+  const int* columns = problem.column_of_place + view.tile.first;
+  const auto write = [&](int row, int lane, long d, Vector<Real> sum) SEGZOO_INLINE_LAMBDA {
+    sum *= broadcast<Real>(factor[row * lanes + lane]);
+    Stored* out = line[row] + columns[lane] * token + d;
+    if (d + lanes <= dim) return store_narrow<Real>(out, sum);
+    for (long i = 0; i < dim - d; ++i) out[i] = narrowed<Stored, Real>(sum[i]);
+  };
+  long d = 0;
+  for (; d + 2 * lanes <= ring.width; d += 2 * lanes) {
+    gather_part<Real, 2>(view.tile, kernel, sources, count, weight, group.count, ring.width, d, write);
+  }
+  if (d < ring.width) {
+    gather_part<Real, 1>(view.tile, kernel, sources, count, weight, group.count, ring.width, d, write);
   }
 }
 

@@ -4,7 +4,14 @@
 // function shared by name could be linked from the wrong one.
 #pragma once
 
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
 #include <utility>
+
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
 
 #if defined(__AVX512F__)
 #define SEGZOO_VECTOR_BYTES 64
@@ -21,6 +28,7 @@
 #endif
 
 #define SEGZOO_FORCE_INLINE inline __attribute__((always_inline))
+#define SEGZOO_INLINE_LAMBDA __attribute__((always_inline))
 
 namespace {
 
@@ -58,6 +66,63 @@ SEGZOO_FORCE_INLINE Vector<Real> load(const Real* source) {
 template <typename Real>
 SEGZOO_FORCE_INLINE void store(Real* target, Vector<Real> value) {
   *reinterpret_cast<typename Types<Real>::Unaligned*>(target) = value;
+}
+
+// The upper half of a float's bits.
+struct BFloat16 {
+  uint16_t bits;
+};
+
+typedef uint16_t Halves __attribute__((vector_size(SEGZOO_VECTOR_BYTES / 2)));
+typedef uint16_t UnalignedHalves __attribute__((vector_size(SEGZOO_VECTOR_BYTES / 2), aligned(2), may_alias));
+typedef uint32_t Words __attribute__((vector_size(SEGZOO_VECTOR_BYTES)));
+
+template <typename Real, typename Stored>
+SEGZOO_FORCE_INLINE Real widened(Stored value) {
+  if constexpr (std::is_same_v<Stored, BFloat16>) {
+    const uint32_t bits = static_cast<uint32_t>(value.bits) << 16;
+    float wide;
+    std::memcpy(&wide, &bits, sizeof wide);
+    return wide;
+  } else {
+    return value;
+  }
+}
+
+// Rounds to the nearest, ties to even; NaN stays NaN.
+template <typename Stored, typename Real>
+SEGZOO_FORCE_INLINE Stored narrowed(Real value) {
+  if constexpr (std::is_same_v<Stored, BFloat16>) {
+    uint32_t bits;
+    std::memcpy(&bits, &value, sizeof bits);
+    if (value != value) return {0x7fc0};
+    return {static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16)};
+  } else {
+    return value;
+  }
+}
+
+// kLanes<Real> stored values as a vector to compute with.
+template <typename Real, typename Stored>
+SEGZOO_FORCE_INLINE Vector<Real> load_wide(const Stored* source) {
+  if constexpr (std::is_same_v<Stored, BFloat16>) {
+    const Halves halves = *reinterpret_cast<const UnalignedHalves*>(source);
+    return reinterpret_cast<Vector<Real>>(__builtin_convertvector(halves, Words) << 16);
+  } else {
+    return load<Real>(source);
+  }
+}
+
+template <typename Real, typename Stored>
+SEGZOO_FORCE_INLINE void store_narrow(Stored* target, Vector<Real> value) {
+  if constexpr (std::is_same_v<Stored, BFloat16>) {
+    const Words bits = reinterpret_cast<Words>(value);
+    const Words rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+    const Words kept = value == value ? rounded : Words{} + 0x7fc0;
+    *reinterpret_cast<UnalignedHalves*>(target) = __builtin_convertvector(kept, Halves);
+  } else {
+    store<Real>(target, value);
+  }
 }
 
 template <typename Real>
@@ -143,13 +208,31 @@ SEGZOO_FORCE_INLINE Vector<Real> exp2_of(Vector<Real> x) {
   const Vector<Real> lowest = broadcast<Real>(E::lowest);
   x = x < lowest ? lowest : x;
   const Vector<Real> shifted = x + E::round;
-  const Vector<Real> fraction = x - (shifted - E::round);
+  const Vector<Real> whole = shifted - E::round, fraction = x - whole;
   constexpr int terms = sizeof(E::series) / sizeof(Real);
   Vector<Real> power = broadcast<Real>(E::series[terms - 1]);
 #pragma GCC unroll 16
   for (int i = terms - 2; i >= 0; --i) power = power * fraction + E::series[i];
+#if defined(__AVX512F__)
+  if constexpr (std::is_same_v<Real, float>) return _mm512_maskz_scalef_ps(0xffff, power, whole);
+#endif
   const Mask<Real> exponent = (reinterpret_cast<Mask<Real>>(shifted) << E::mantissa) + E::one;
   return power * reinterpret_cast<Vector<Real>>(exponent);
+}
+
+// log2 of normal numbers, relative error below 1e-7. NaN stays NaN.
+SEGZOO_FORCE_INLINE Vector<float> log2_of(Vector<float> x) {
+  constexpr int half = 0x3f3504f3;  // sqrt(0.5), so that the mantissa is within [sqrt(0.5), sqrt(2))
+  const Mask<float> bits = reinterpret_cast<Mask<float>>(x) - half;
+  const Vector<float> exponent = __builtin_convertvector(bits >> 23, Vector<float>);
+  const Vector<float> mantissa = reinterpret_cast<Vector<float>>((bits & 0x7fffff) + half);
+  // log m = 2 atanh((m - 1) / (m + 1)), and the series of atanh
+  const Vector<float> ratio = (mantissa - 1.0f) / (mantissa + 1.0f), square = ratio * ratio;
+  Vector<float> series = square * (1.0f / 9) + 1.0f / 7;
+  series = series * square + 1.0f / 5;
+  series = series * square + 1.0f / 3;
+  series = series * square + 1.0f;
+  return exponent + ratio * series * 2.8853900817779268f + x * 0.0f;
 }
 
 }  // namespace
