@@ -29,7 +29,7 @@ SEGZOO_FORCE_INLINE Vector<Real> logsumexp_of(Vector<Real> highest, Vector<Real>
   if constexpr (std::is_same_v<Real, float>) {
     return (highest + log2_of(total)) * static_cast<float>(1 / kLog2E);
   } else {
-    Vector<Real> result;
+    Vector<Real> result{};
     for (int lane = 0; lane < kLanes<Real>; ++lane) {
       result[lane] = highest[lane] / kLog2E + __builtin_log(total[lane]);
     }

@@ -104,7 +104,7 @@ struct Source {
   int from, to;
 };
 
-// sum[row] += weights of a row of keys * its values, for one lane; `weight` is that of the first tap.
+// sum[row] += weights of a row of keys * its values, for one lane.
 template <typename Real, int From, int To, int Parts>
 SEGZOO_FORCE_INLINE void gather_key(const Real* value, long pitch, const Real* const* weight, long key_offset,
                                     long kernel, Vector<Real> (&sum)[kGroupRows][Parts]) {

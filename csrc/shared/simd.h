@@ -127,7 +127,7 @@ SEGZOO_FORCE_INLINE void store_narrow(Stored* target, Vector<Real> value) {
 
 template <typename Real>
 SEGZOO_FORCE_INLINE Vector<Real> broadcast(Real value) {
-  return Vector<Real>{} + value;
+  return value - Vector<Real>{};  // 0 + value would be an addition: it turns -0 into 0
 }
 
 // lane i of the result is lane order[i] of `value`
