@@ -23,6 +23,11 @@ from segzoo.errors import DatasetError
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
 _LOCAL_HEADER_START = b"PK\x03\x04"
 _ENCRYPTED = 0x1
+# What the standard library's readers raise on directories that make no sense.
+_DAMAGE = (
+    OSError, EOFError, zipfile.BadZipFile, tarfile.TarError, struct.error, NotImplementedError, ValueError,
+    OverflowError, IndexError,
+)  # fmt: skip
 
 
 class _Member(NamedTuple):
@@ -208,7 +213,7 @@ def _opened(path: Path, identity: Identity, shown: str) -> _Archive:
         )
     try:
         return _Archive(path, identity, members(path, shown))
-    except (OSError, zipfile.BadZipFile, tarfile.TarError, EOFError, struct.error) as error:
+    except _DAMAGE as error:
         raise DatasetError(f"the archive {shown} is damaged ({error}); get it anew") from error
 
 

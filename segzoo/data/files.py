@@ -82,7 +82,14 @@ class FolderFiles:
     def below(self, folder: str) -> Iterator[str]:
         """The names of all files below a folder, relative to the folder."""
         top = self.root / folder
-        for parent, _, names in os.walk(top, followlinks=True):
+        seen: set[tuple[int, int]] = set()
+        for parent, folders, names in os.walk(top, followlinks=True):
+            status = os.stat(parent)
+            if (status.st_dev, status.st_ino) in seen:
+                # A link that leads back up: the same files under endless names.
+                folders.clear()
+                continue
+            seen.add((status.st_dev, status.st_ino))
             prefix = Path(parent).relative_to(top).as_posix()
             yield from names if prefix == "." else (f"{prefix}/{name}" for name in names)
 

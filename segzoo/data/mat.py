@@ -52,7 +52,7 @@ def decode_mat(data: bytes, where: str) -> dict[str, Any]:
     try:
         named = (_matrix(body, order, 0) for kind, body in _elements(data[_HEADER_BYTES:], order) if kind == _MATRIX)
         return dict(named)
-    except (struct.error, zlib.error, ValueError, KeyError, IndexError, StopIteration, UnicodeDecodeError) as error:
+    except (struct.error, zlib.error, ValueError, KeyError, IndexError) as error:
         raise DatasetError(f"{where} is a damaged MAT file ({error!r}); get it anew") from error
 
 
@@ -94,19 +94,26 @@ def _matrix(body: bytes, order: str, depth: int) -> tuple[str, Any]:
     if depth > _DEEPEST:
         raise ValueError(f"structs more than {_DEEPEST} deep")
     parts = _elements(body, order)
-    (flags,) = struct.unpack_from(f"{order}I", next(parts)[1])
-    shape = tuple(int(side) for side in np.frombuffer(next(parts)[1], f"{order}i4"))
-    name = next(parts)[1].decode("latin-1")
+    (flags,) = struct.unpack_from(f"{order}I", _next(parts)[1])
+    shape = tuple(int(side) for side in np.frombuffer(_next(parts)[1], f"{order}i4"))
+    name = _next(parts)[1].decode("latin-1")
     kind = flags & 0xFF
     if kind in (_STRUCT, _CELL):
         return name, _composed(parts, kind, math.prod(shape), order, depth)
     if kind != _CHAR and kind not in _CLASSES:
         return name, None
-    stored, content = next(parts)
+    stored, content = _next(parts)
     values = np.frombuffer(content, f"{order}{_STORED[stored]}")
     if kind == _CHAR:
         return name, "".join(map(chr, values))
     return name, _shaped(values, shape, _CLASSES[kind])
+
+
+def _next(parts: Iterator[tuple[int, bytes]]) -> tuple[int, bytes]:
+    part = next(parts, None)
+    if part is None:
+        raise ValueError("an array ends before its contents")
+    return part
 
 
 def _shaped(values: NDArray[Any], shape: tuple[int, ...], kind: str) -> NDArray[Any]:
@@ -118,9 +125,14 @@ def _composed(parts: Iterator[tuple[int, bytes]], kind: int, count: int, order: 
     """A cell array's values as a list; a struct's fields as a dict, or a list of them."""
     if kind == _CELL:
         return [_matrix(body, order, depth + 1)[1] for _, body in parts]
-    (length,) = struct.unpack(f"{order}i", next(parts)[1])
-    text = next(parts)[1]
+    (length,) = struct.unpack(f"{order}i", _next(parts)[1])
+    text = _next(parts)[1]
     fields = [text[at : at + length].split(b"\0")[0].decode("latin-1") for at in range(0, len(text), length)]
-    values = iter([_matrix(body, order, depth + 1)[1] for _, body in parts])
-    found = [{field: next(values) for field in fields} for _ in range(count)]
+    values = [_matrix(body, order, depth + 1)[1] for _, body in parts]
+    if len(values) != count * len(fields):
+        raise ValueError(f"{len(values)} values for {count} structs of {len(fields)} fields")
+    if not fields:
+        return {}
+    rows = (values[at : at + len(fields)] for at in range(0, len(values), len(fields)))
+    found = [dict(zip(fields, row, strict=True)) for row in rows]
     return found[0] if count == 1 else found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+import random
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
@@ -143,6 +144,25 @@ def test_what_is_no_archive_or_a_part_of_one_is_refused(folder, tmp_path):
             open_dataset(tmp_path / name)
     with pytest.raises(DatasetError, match=r"things\.zip/a"):
         open_archive(archive).read("a")
+
+
+@pytest.mark.parametrize("make", [zip_folder, tar_folder])
+def test_no_damage_of_an_archives_bytes_is_anything_but_an_error_of_the_data_set(make, folder, tmp_path):
+    data, rng, refused = make(folder, tmp_path / "things.archive").read_bytes(), random.Random(5), 0
+    for number in range(150):
+        damaged = bytearray(data)
+        # The end, where a zip has its directory, as often as all the rest.
+        for _ in range(3):
+            damaged[rng.randrange(len(data)) if rng.random() < 0.5 else -rng.randrange(1, 400)] = rng.randrange(256)
+        place = tmp_path / f"damaged-{number}"
+        place.write_bytes(damaged[: rng.randrange(1, len(data))] if rng.random() < 0.2 else damaged)
+        try:
+            files = open_archive(place)
+            for name in list(files.below("")):
+                files.read(name)
+        except DatasetError:
+            refused += 1
+    assert refused > 10
 
 
 def test_an_encrypted_zip_and_an_unknown_packing_are_refused(folder, tmp_path):

@@ -53,6 +53,11 @@ def test_suffixes_count_in_any_case_and_hidden_files_do_not(folder):
     assert len(open_dataset(folder)) == 3
 
 
+def test_a_link_that_leads_back_up_is_not_followed_for_ever(folder):
+    (folder / "images/deep/up").symlink_to(folder / "images")
+    assert len(open_dataset(folder)) == 3
+
+
 def test_two_images_of_one_name_are_an_error(folder):
     Image.fromarray(np.zeros((4, 6, 3), np.uint8)).save(folder / "images/a.jpg")
     with pytest.raises(DatasetError, match="two files of one name"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import random
 import struct
 
 import numpy as np
@@ -58,3 +60,20 @@ def test_damaged_files_and_other_ones_are_refused(tmp_path):
         decode_mat(b"MATLAB 7.3 MAT-file".ljust(600), "x.mat")
     with pytest.raises(DatasetError, match="is no MAT file that segzoo knows"):
         decode_mat(b"<html>", "x.mat")
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_no_damage_of_bytes_is_anything_but_an_error_of_the_data_set(compressed):
+    """Random bytes changed and files cut off: read as something, or refused in a sentence; never a traceback."""
+    buffer, rng, refused = io.BytesIO(), random.Random(5), 0
+    content = {"GTcls": {"Segmentation": MAP, "word": "dog"}, "x": np.arange(6.0)}
+    scipy_io.savemat(buffer, content, do_compression=compressed)
+    for _ in range(400):
+        data = bytearray(buffer.getvalue())
+        for _ in range(rng.randint(1, 4)):
+            data[rng.randrange(100, len(data))] = rng.randrange(256)
+        try:
+            decode_mat(bytes(data[: rng.randrange(len(data))] if rng.random() < 0.2 else data), "x.mat")
+        except DatasetError:
+            refused += 1
+    assert refused > 100
