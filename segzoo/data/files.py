@@ -84,7 +84,7 @@ class FolderFiles:
         top = self.root / folder
         seen: set[tuple[int, int]] = set()
         for parent, folders, names in os.walk(top, followlinks=True):
-            status = os.stat(parent)
+            status = Path(parent).stat()
             if (status.st_dev, status.st_ino) in seen:
                 # A link that leads back up: the same files under endless names.
                 folders.clear()
