@@ -226,7 +226,6 @@ def _what_counts(model: nn.Module, name: str, measure: _Measure, conditions: dic
     """All that changes what is counted in an image: another evaluation must share it to go on with the counts."""
     facts = environment()
     fixed = ["dataset", "split", "dtype", "kernels", "compile", *measure.measures.conditions()]
-    fixed += ["corruption"] if "corruption" in conditions else []
     if not hasattr(measure.dataset, "pair_mark"):
         # Nothing tells whether a single image is still what it was.
         fixed.append("data_fingerprint")
@@ -235,6 +234,8 @@ def _what_counts(model: nn.Module, name: str, measure: _Measure, conditions: dic
         "weights": digest_of(model),
         "protocol": conditions["protocol_fields"],
         **{key: conditions[key] for key in fixed},
+        # An evaluation on corrupted images is one of other images, not the same under other conditions.
+        "split": " ".join([conditions["split"], *([conditions["corruption"]] if "corruption" in conditions else [])]),
         "device": conditions["device"].partition(":")[0],
         "save_predictions": None if measure.folder is None else str(measure.folder),
         "segzoo": facts.segzoo,

@@ -43,7 +43,8 @@ def one(dataset: Dataset, limit: int, group: Group, names: list[str]):
             names.append(pair.name)
             yield pair
 
-    return evaluate(ColourModel(3), dataset, AS_STORED, limit=limit, group=group, progress=noting)
+    words = {"boundary": True, "calibration": True, "limit": limit}
+    return evaluate(ColourModel(3), dataset, AS_STORED, group=group, progress=noting, **words)
 
 
 def error_of(dataset: Dataset, group: Group) -> str:

@@ -13,6 +13,7 @@ from torch import nn
 import segzoo
 from segzoo.data import open_dataset
 from segzoo.data.ahead import read_ahead
+from segzoo.data.corruptions import CorruptedDataset, corruption_of
 from segzoo.errors import DatasetError, SegzooError, UsageError
 from segzoo.evaluation import evaluate
 from segzoo.results import read_run
@@ -209,3 +210,36 @@ def test_data_set_and_protocol_may_be_named(tmp_path):
     root = write_set(tmp_path, 2, size=(32, 32))
     run = segzoo.evaluate(ColourModel(3), root, "scenes-whole")
     assert run.conditions["dataset"] == tmp_path.name and run.conditions["protocol_fields"]["scale"] == (256, 192)
+
+
+def test_a_compiled_evaluation_runs_what_torch_compile_gives(two_images, monkeypatch):
+    compiled = []
+
+    def compile_(model):
+        compiled.append(model)
+        return lambda image: model(image).flip(1)  # Tells the two apart.
+
+    monkeypatch.setattr(torch, "compile", compile_)
+    model = ColourModel(4)
+    plain, run = evaluate(model, two_images, AS_STORED), evaluate(model, two_images, AS_STORED, compile=True)
+    assert compiled == [model] and (plain.conditions["compile"], run.conditions["compile"]) == (False, True)
+    assert run.metrics["aacc_percent"] != plain.metrics["aacc_percent"] and run.model == plain.model
+
+
+@pytest.mark.slow
+def test_a_compiled_model_gives_the_same_evaluation(two_images):
+    model = ColourModel(4)
+    plain, run = evaluate(model, two_images, AS_STORED), evaluate(model, two_images, AS_STORED, compile=True)
+    assert run.breakdown == plain.breakdown
+
+
+def test_corrupted_images_are_what_is_evaluated(two_images):
+    model = ColourModel(4)
+    run = evaluate(model, two_images, AS_STORED, corruption="contrast:5")
+    expected = segzoo.evaluate(model, CorruptedDataset(two_images, corruption_of("contrast:5")), AS_STORED)
+    assert run.breakdown == expected.breakdown != evaluate(model, two_images, AS_STORED).breakdown
+    assert run.conditions["corruption"] == "contrast:5" and run.conditions["data_fingerprint"] == (
+        two_images.fingerprint()
+    )
+    with pytest.raises(UsageError, match="'fog' stands for 5 corruptions; give one, such as fog:1"):
+        evaluate(model, two_images, AS_STORED, corruption="fog")

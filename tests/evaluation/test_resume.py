@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import pytest
 import torch
 from colour_model import AS_STORED, ColourModel, write_set
 
 from segzoo.data import open_dataset
+from segzoo.data.corruptions import parse_corruptions
 from segzoo.errors import DatasetError, SegzooError, UsageError
-from segzoo.evaluation import evaluate, keeping
+from segzoo.evaluation import evaluate, keeping, robustness
 from segzoo.processes.endings import InterruptedRunError
 
 
@@ -176,3 +178,21 @@ def test_lines_are_plain_json(folder, tmp_path):
     (line,) = lines.read_text().splitlines()
     words = json.loads(line)
     assert words["image"] == "000" and words["counts"]["confusion"]["shape"] == [4, 4]
+
+
+def test_corruptions_that_were_cut_off_go_on_with_the_one_that_was_not_done(folder, tmp_path):
+    def evaluations(model, *, resume):
+        with keeping(tmp_path / "kept", resume=resume) as keeper:
+            words = {"name": "colours", "keeper": keeper, "boundary": True, "calibration": True}
+            one = partial(evaluate, model, open_dataset(folder), AS_STORED, **words)
+            return robustness(one, parse_corruptions(["contrast:1", "jpeg:2", "fog:4"]))
+
+    # Six clean images, six of contrast:1, two of jpeg:2.
+    with pytest.raises(InterruptedRunError):
+        evaluations(Cut(14, KeyboardInterrupt()), resume=False)
+    model = Counting(3)
+    resumed = evaluations(model, resume=True)
+    assert model.calls == 4 + 6
+    whole = evaluations(ColourModel(3), resume=False)
+    assert [run.breakdown for run in resumed] == [run.breakdown for run in whole]
+    assert not list((tmp_path / "kept").iterdir())

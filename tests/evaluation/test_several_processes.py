@@ -46,7 +46,8 @@ def test_several_processes_count_what_one_counts_each_image_once(tmp_path, size)
     answer = json.loads((tmp_path / "answer.json").read_text())
     # 7 images do not divide by 2 or 3, and one image is fewer than there are processes.
     for place, limit in enumerate((7, 1, 5)):
-        alone = json.loads(evaluate(ColourModel(3), open_dataset(folder), AS_STORED, limit=limit).to_json())
+        words = {"boundary": True, "calibration": True, "limit": limit}
+        alone = json.loads(evaluate(ColourModel(3), open_dataset(folder), AS_STORED, **words).to_json())
         together = answer["runs"][place]
         assert together["breakdown"] == alone["breakdown"]
         speed = {"images_per_second"}
