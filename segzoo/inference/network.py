@@ -47,6 +47,7 @@ class Network:
         self.dtype = dtype
         kernels.load(self.device, only="segmentation_tail")
         self.batch_size = batch_size or (1 if self.device.type == "cpu" else _GPU_BATCH)
+        self._shapes: dict[tuple[int, int], tuple[int, int, int]] = {}
 
     def views(self, image: Image, protocol: Protocol) -> Iterator[LogitMap]:
         """The logits of every view of an image, in the protocol's order: for each ratio as it is, then mirrored.
@@ -68,12 +69,15 @@ class Network:
         height = width = 0
         for start in range(0, len(places), self.batch_size):
             chosen = places[start : start + self.batch_size]
-            batch = torch.stack([_cut_window(versions[v], rows[i], columns[j]) for v, i, j in chosen])
-            logits = self._logits(batch)
+            logits = self.logits([cut_window(versions[v], rows[i], columns[j]) for v, i, j in chosen])
+            if len(rows) == len(columns) == 1:
+                mosaics.extend(logits)
+                height, width = logits.shape[2:]
+                continue
             if not mosaics:
                 classes, height, width = logits.shape[1:]
                 shape = classes, len(rows) * height, len(columns) * width
-                mosaics = [torch.empty(shape, device=logits.device) for _ in versions]
+                mosaics = [logits.new_empty(shape) for _ in versions]
             for (v, i, j), window_logits in zip(chosen, logits, strict=True):
                 mosaics[v][:, i * height : (i + 1) * height, j * width : (j + 1) * width] = window_logits
         return [
@@ -95,10 +99,25 @@ class Network:
             for mirrored, values in zip((False, True), mosaics, strict=False)
         ]
 
-    def _logits(self, batch: Tensor) -> Tensor:
+    def logits(self, windows: list[Tensor]) -> Tensor:
+        """Logits [B, C, h, w] of windows [3, H, W] of one size, float32 or bfloat16.
+
+        Raises:
+            UsageError: an input the model cannot run, or no logits.
+            SegzooError: logits that are not finite; out of memory.
+        """
+        batch = windows[0][None] if len(windows) == 1 else torch.stack(windows)
         with _plain_errors(batch), precision(self.device, self.dtype):
             logits = self.model(batch)
-        return _checked(logits, batch).float()
+        checked = _checked(logits, batch)
+        return checked if checked.dtype in (torch.float32, torch.bfloat16) else checked.float()
+
+    def logit_shape(self, size: tuple[int, int]) -> tuple[int, int, int]:
+        """(C, h, w) of the logits for a window of this height and width; found by running one the first time."""
+        if size not in self._shapes:
+            _, classes, height, width = self.logits([torch.zeros(3, *size, device=self.device)]).shape
+            self._shapes[size] = classes, height, width
+        return self._shapes[size]
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -109,9 +128,13 @@ def device_of(model: nn.Module) -> torch.device:
     return torch.device("cpu")
 
 
-def _cut_window(pixels: Tensor, rows: Window, columns: Window) -> Tensor:
-    """The pixels of a window, padded with zeros (the mean colour) at the bottom and right."""
-    window = pixels[:, rows.start : rows.stop, columns.start : columns.stop]
+def cut_window(pixels: Tensor, rows: Window, columns: Window) -> Tensor:
+    """The pixels of a window of [3, H, W], padded with zeros (the mean colour) at the bottom and right."""
+    return padded(pixels[:, rows.start : rows.stop, columns.start : columns.stop], rows, columns)
+
+
+def padded(window: Tensor, rows: Window, columns: Window) -> Tensor:
+    """The pixels [3, H, W] of a window with the zeros at the bottom and right that it is to have."""
     below, beside = rows.padded - window.shape[1], columns.padded - window.shape[2]
     return F.pad(window, (0, beside, 0, below)) if below or beside else window
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from segzoo.data.read import read_image
 from segzoo.errors import SegzooError
+from segzoo.inference import streaming
 from segzoo.inference.network import Network
 from segzoo.inference.preprocess import Image, check_image
-from segzoo.inference.tail import confident_label_map, label_map
+from segzoo.inference.tail import Counting, confident_label_map, label_map
 from segzoo.protocol import Protocol
 
 
@@ -57,8 +59,41 @@ def predict_with(network: Network, image: str | Path | Image, protocol: Protocol
             raise type(error)(f"{image}: {error}") from error
     image = check_image(image)
     with torch.inference_mode():
-        labels, _ = label_map(network.views(image, protocol), count=protocol.views)
+        labels, _ = _label_and_count(network, image, protocol, None)
     return _as_indices(labels)
+
+
+def predict_and_count(
+    network: Network, image: Image, protocol: Protocol, target: NDArray[Any], *, num_classes: int, ignore: int
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """The labels of `predict_with`, and their confusion matrix with the true classes `target` [H, W].
+
+    The counts, int64 [K + 1, K + 1], are those of `segzoo.metrics.ConfusionMatrix`, made while the labels are.
+
+    Raises:
+        ValueError: a target that has another size than the image, or no integers.
+    """
+    image = check_image(image)
+    counting = Counting(target=_as_target(target), num_classes=num_classes, ignore=ignore)
+    with torch.inference_mode():
+        labels, counts = _label_and_count(network, image, protocol, counting)
+    return _as_indices(labels), counts.numpy()
+
+
+def _label_and_count(
+    network: Network, image: Image, protocol: Protocol, counting: Counting | None
+) -> tuple[Tensor, Tensor]:
+    if streaming.exceeds(network, image, protocol, streaming.LIMIT_BYTES):
+        limit = streaming.LIMIT_BYTES
+        return streaming.streamed_label_map(network, image, protocol, limit_bytes=limit, counting=counting)
+    return label_map(network.views(image, protocol), count=protocol.views, counting=counting)
+
+
+def _as_target(target: NDArray[Any]) -> Tensor:
+    """True classes as a tensor: bytes as they are, other integers as int64."""
+    if target.dtype.kind not in "iu":
+        raise ValueError(f"true classes are integers, not {target.dtype}")
+    return torch.from_numpy(np.ascontiguousarray(target if target.dtype == np.uint8 else target.astype(np.int64)))
 
 
 def predict_with_confidence(network: Network, image: Image, protocol: Protocol) -> tuple[NDArray[Any], NDArray[Any]]:

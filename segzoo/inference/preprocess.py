@@ -92,8 +92,14 @@ def normalise(image: Image, mean: tuple[float, float, float], std: tuple[float, 
     return pixels.sub_(_per_channel(mean)).div_(_per_channel(std))
 
 
-def network_input(image: Image, protocol: Protocol, ratio: float = 1.0) -> Tensor:
-    """The network's input for one ratio, not mirrored: float32 [3, H, W], normalised, contiguous.
+def input_size(size: tuple[int, int], protocol: Protocol, ratio: float) -> tuple[int, int]:
+    """(height, width) of the network's input for one ratio, with any alignment; see `view_size`."""
+    resized = view_size(size, protocol, ratio)
+    return resized if protocol.size_divisor is None else aligned_size(resized, protocol.size_divisor)
+
+
+def resized_image(image: Image, protocol: Protocol, ratio: float = 1.0) -> Image:
+    """The image at the size that the network gets it for one ratio, uint8 still.
 
     Raises:
         UsageError: no pixels would be left.
@@ -102,7 +108,16 @@ def network_input(image: Image, protocol: Protocol, ratio: float = 1.0) -> Tenso
     if protocol.size_divisor is not None:
         # A second resize of the rounded result of the first, not one from the original picture.
         resized = resize(resized, aligned_size(resized.shape[:2], protocol.size_divisor))
-    return normalise(resized, protocol.mean, protocol.std)
+    return resized
+
+
+def network_input(image: Image, protocol: Protocol, ratio: float = 1.0) -> Tensor:
+    """The network's input for one ratio, not mirrored: float32 [3, H, W], normalised, contiguous.
+
+    Raises:
+        UsageError: no pixels would be left.
+    """
+    return normalise(resized_image(image, protocol, ratio), protocol.mean, protocol.std)
 
 
 def flip(pixels: Tensor, direction: str) -> Tensor:
