@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -24,7 +25,7 @@ from segzoo.evaluation.measures import Measures, add_counts, image_measures
 from segzoo.evaluation.record import describe_protocol, image_row, protocol_fields
 from segzoo.evaluation.shares import Counted, Progress, count_images
 from segzoo.evaluation.summing import summed_up
-from segzoo.inference import Network, predict_with, predict_with_confidence
+from segzoo.inference import Network, predict_and_count, predict_with_confidence
 from segzoo.metrics import ConfusionMatrix, scores
 from segzoo.processes.group import Group
 from segzoo.protocol import Protocol
@@ -166,9 +167,7 @@ class _Measure:
 
     def __call__(self, pair: Pair) -> ImageCounts:
         """Arrays by measure, "confusion" [K+1, K+1] among them, that are added up over the images."""
-        prediction, confidence = self._predict(pair)
-        classes = self.measures.num_classes
-        counts = ConfusionMatrix(classes, ignore=self.measures.ignore).update(prediction, pair.label)
+        prediction, confidence, counts = self._predict(pair)
         _check_classes(counts, prediction, self.dataset, pair.name)
         if self.folder is not None:
             write_indices(self.folder / f"{pair.name}.png", prediction)
@@ -178,11 +177,18 @@ class _Measure:
         """Class indices [H, W]; an error says which image it came with."""
         return self._predict(pair)[0]
 
-    def _predict(self, pair: Pair) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    def _predict(self, pair: Pair) -> tuple[NDArray[Any], NDArray[Any] | None, NDArray[np.int64]]:
+        """Class indices, their confidence where calibration is measured, and the confusion matrix."""
+        classes, ignore = self.measures.num_classes, self.measures.ignore
         try:
             if self.measures.calibration:
-                return predict_with_confidence(self.network, pair.image, self.protocol)
-            return predict_with(self.network, pair.image, self.protocol), None
+                prediction, confidence = predict_with_confidence(self.network, pair.image, self.protocol)
+                counts = ConfusionMatrix(classes, ignore=ignore).update(prediction, pair.label)
+                return prediction, confidence, counts
+            prediction, counts = predict_and_count(
+                self.network, pair.image, self.protocol, pair.label, num_classes=classes, ignore=ignore
+            )
+            return prediction, None, counts
         except SegzooError as error:
             raise type(error)(f"image {pair.name}: {error}") from error
 

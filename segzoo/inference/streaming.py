@@ -12,6 +12,7 @@ keeping the logits of all windows.
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -98,7 +99,7 @@ class _View:
     def window(self, rows: Window, columns: Window) -> Tensor:
         """The network's input for one window, [3, H, W]."""
         height, width = self.picture.shape[:2]
-        top, left, step = rows.start, columns.start, 1
+        top, left = rows.start, columns.start
         if self.mirrored == "horizontal":
             left = width - columns.stop
         elif self.mirrored == "vertical":
@@ -150,16 +151,14 @@ def _windows_of(side: Side, pixels: slice) -> list[int]:
 
 def _panels(views: list[_View], width: int, limit_bytes: int) -> list[slice]:
     """The image's columns in as few equal parts as keep the logits within the limit."""
-    count = 0
-    while True:
-        count += 1
+    # More panels than windows would have to run every window more than once, and save little.
+    most = max(len(view.columns.windows) for view in views)
+    for count in range(1, most + 1):
         cuts = [width * part // count for part in range(count + 1)]
-        panels = [slice(start, stop) for start, stop in zip(cuts, cuts[1:], strict=False)]
-        needed = max(sum(view.bytes_for(panel) for view in views) for panel in panels)
-        # A panel that is narrower than a window saves nothing any more.
-        narrow = all(len(_windows_of(view.columns, panel)) <= 2 for view in views for panel in panels)
-        if needed <= limit_bytes or narrow:
-            return panels
+        panels = [slice(start, stop) for start, stop in itertools.pairwise(cuts) if start < stop]
+        if max(sum(view.bytes_for(panel) for view in views) for panel in panels) <= limit_bytes:
+            break
+    return panels
 
 
 @dataclass(kw_only=True)

@@ -207,10 +207,10 @@ def test_a_model_without_weights_and_an_unknown_one_are_usage_errors(segzoo_comm
 
 
 def test_an_interrupted_evaluation_exits_with_130_and_leaves_no_record(segzoo_command, user, monkeypatch):
-    def interrupted(*_):
+    def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("segzoo.evaluation.loop.predict_with", interrupted)
+    monkeypatch.setattr("segzoo.evaluation.loop.predict_and_count", interrupted)
     result = segzoo_command(*words(user, "-o", str(user / "run.json")))
     assert result.code == 130 and result.out == "" and "Traceback" not in result.err
     assert not (user / "run.json").exists()
