@@ -9,6 +9,7 @@ from segzoo.data.archive import ArchiveFiles, is_archive, open_archive
 from segzoo.data.dataset import Dataset
 from segzoo.data.files import Files, FolderFiles
 from segzoo.data.folders import FoldersDataset
+from segzoo.data.joined import published_archives
 from segzoo.data.own_folder import own_entry
 from segzoo.data.recognise import explain, find_layout
 from segzoo.data.scenes import SPLITS, ScenesDataset
@@ -24,8 +25,8 @@ def open_dataset(name_or_path: str | Path, *, root: str | Path | None = None, sp
         name_or_path: a name of the manifest; or a folder or archive (.zip, .tar, .tar.gz) of one's own with
             images/, labels/ and classes.txt, see docs/datasets.md. Such a folder may have its splits as
             images/val, labels/val and so on.
-        root: the folder or archive of a data set of the manifest, or the folder above it; below SEGZOO_DATA
-            where None.
+        root: the folder or archive of a data set of the manifest, the folder above it, or a folder with the
+            archives it is published as; below SEGZOO_DATA where None.
         split: "train", "val", ...
 
     Raises:
@@ -67,7 +68,8 @@ def locate(
     Args:
         name: of the data set.
         entry: its words.
-        root: its folder or archive, or the folder above; below SEGZOO_DATA where None.
+        root: its folder or archive, the folder above, or one with the archives it is published as; below
+            SEGZOO_DATA where None.
         splits: whose images must be there; any where empty.
 
     Raises:
@@ -79,6 +81,9 @@ def locate(
         files = open_files(place)
         found = find_layout(files, name, entry, splits)
         if found is not None:
+            return found
+        joined = published_archives(place, entry, splits) if place.is_dir() else None
+        if joined is not None and (found := find_layout(joined, name, entry, splits)) is not None:
             return found
         if hint := explain(files, name, entry, load_manifest().datasets):
             raise DatasetError(f"the data set {name} is not in {place}: {hint}")
