@@ -19,6 +19,7 @@ _JPEG = b"\xff\xd8\xff"
 _JPEG_END = b"\xff\xd9"
 _START_OF_SCAN = 0xDA
 _PNG = b"\x89PNG\r\n\x1a\n"
+_GREY_OF_8_BITS = b"\x08\x00"
 _LABEL_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L", "I;16N")
 _COLOUR_MODES = ("RGB", "RGBA", "P")
 
@@ -98,6 +99,8 @@ def _decoded(
         raise DatasetError(f"the label {path} is a JPEG, whose values are not exact; store labels as PNG")
     if fault := _fault(data):
         raise DatasetError(f"the label {path} is {fault}; get the file anew")
+    if "L" in modes and (grey := _plain_grey(data)) is not None:
+        return "L", grey
     try:
         with Image.open(io.BytesIO(data)) as image:
             mode = image.mode
@@ -111,6 +114,15 @@ def _decoded(
 def _check_not_empty(data: bytes, path: str) -> None:
     if not data:
         raise DatasetError(f"{path} is empty (0 bytes); get the file anew")
+
+
+def _plain_grey(data: bytes) -> NDArray[np.uint8] | None:
+    """The values of a PNG of one channel of 8 bits, which OpenCV reads quicker than Pillow; None for any other file."""
+    depth_and_colour = data[24:26]
+    if not data.startswith(_PNG) or depth_and_colour != _GREY_OF_8_BITS:
+        return None
+    values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    return values if values is not None and values.ndim == 2 and values.dtype == np.uint8 else None  # type: ignore[return-value]
 
 
 def _read_bytes(path: Path) -> bytes:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from segzoo.errors import SegzooError, UnavailableError
 from segzoo.training.journal import column, read_log
@@ -20,6 +20,9 @@ from segzoo.training.validation import Shown
 _WIDTH = 320
 _GAP = 4
 _IGNORED = (0, 0, 0)
+_HEADINGS = ("image", "label", "prediction")
+_HEADING_HEIGHT = 18
+_AXES = {"lr": "learning rate", "miou_percent": "mIoU (%)", "top1_percent": "top-1 accuracy (%)"}
 
 
 def write_grid(path: Path, shown: Sequence[Shown], palette: Sequence[tuple[int, int, int]]) -> None:
@@ -30,9 +33,12 @@ def write_grid(path: Path, shown: Sequence[Shown], palette: Sequence[tuple[int, 
     """
     rows = [_row(item, palette) for item in shown]
     width = max(row.width for row in rows)
-    height = sum(row.height for row in rows) + _GAP * (len(rows) - 1)
+    height = sum(row.height for row in rows) + _GAP * (len(rows) - 1) + _HEADING_HEIGHT
     grid = Image.new("RGB", (width, height), (255, 255, 255))
-    top = 0
+    pen = ImageDraw.Draw(grid)
+    for place, heading in enumerate(_HEADINGS):
+        pen.text((place * (_WIDTH + _GAP) + _GAP, _GAP), heading, fill=(0, 0, 0))
+    top = _HEADING_HEIGHT
     for row in rows:
         grid.paste(row, (0, top))
         top += row.height + _GAP
@@ -83,9 +89,11 @@ def write_curves(log: Path, path: Path, measures: Sequence[str]) -> None:
     for name, axes in zip(names, figure.subplots(len(names), 1, sharex=True), strict=True):
         iterations, values = column(lines, name)
         axes.plot(iterations, values, marker="." if len(values) < 30 else None)
-        axes.set_ylabel(name)
+        axes.set_ylabel(_AXES.get(name, name))
+        axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 4))
         axes.grid(alpha=0.3)
     axes.set_xlabel("iteration")
+    figure.align_ylabels()
     _write(path, lambda file: figure.savefig(file, format="png", dpi=110))
 
 
