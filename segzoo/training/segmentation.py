@@ -24,7 +24,7 @@ from segzoo.training.losses import weighted_losses
 from segzoo.training.parameter_groups import parameter_groups
 from segzoo.training.pictures import palette_of, write_grid
 from segzoo.training.plan import seed_of
-from segzoo.training.settled_batch_norm import batches_from, settle
+from segzoo.training.settled_batch_norm import batches_of_pictures, settle
 from segzoo.training.sync_batch_norm import freeze_batch_norms
 from segzoo.training.unept_losses import unept_losses
 from segzoo.training.validation import validate
@@ -171,11 +171,11 @@ class Segmentation:
             freeze_batch_norms(getattr(self.model, "backbone", self.model))
 
     def _settle(self, iteration: int) -> None:
-        """Statistics from the samples that come next, the same in every process."""
+        """Statistics from whole training pictures, the same in every process."""
         torch.manual_seed(seed_of(self.seed, iteration))
-        size = self.recipe.batch_size
-        reading = batches_from(self.source, self.collate, seed=self.seed, first=iteration * size, size=size)
-        settle(self.model, outputs_of(self.model), (self.to_device(batch)[0] for batch in reading))
+        dataset, pictures = self.source.dataset, len(self.source)
+        images = batches_of_pictures(dataset, pictures, self.protocol, self.recipe.batch_size)
+        settle(self.model, outputs_of(self.model), (image.to(self.group.device) for image in images))
 
     def validate(self, iteration: int, stop: StopWish) -> dict[str, float | None] | None:
         """mIoU and the like by the protocol, and a grid of pictures below the work directory."""

@@ -8,14 +8,16 @@ a training, mend that.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from segzoo.errors import SegzooError
-from segzoo.training.batches import Batch, Samples, Source
+from segzoo.data import Dataset
+from segzoo.inference.preprocess import network_input
+from segzoo.protocol import Protocol
 
 BATCHES = 64
 """How many batches are averaged."""
@@ -46,18 +48,24 @@ def settle(model: nn.Module, forward: Callable[[Tensor], Any], images: Iterable[
             norm.momentum = momentum
 
 
-def batches_from(
-    source: Source, collate: Callable[[list[Any]], Batch | SegzooError], *, seed: int, first: int, size: int
-) -> Iterable[Batch]:
-    """The `BATCHES` batches of `size` samples from sample number `first` of a run on, read in this process.
+def batches_of_pictures(dataset: Dataset, pictures: int, protocol: Protocol, size: int) -> Iterator[Tensor]:
+    """At most `BATCHES` batches [size, 3, H, W] of training pictures as the test protocol feeds them to the network.
+
+    Training samples would not do: padding, and scales and colours that no test has, are a part of their averages. The
+    pictures are spread evenly over the first `pictures`; those of a batch are cut in the middle to their smallest
+    height and width.
 
     Raises:
-        SegzooError: a sample cannot be read.
+        DatasetError: a picture cannot be read.
     """
-    samples = Samples(source, seed)
-    for number in range(BATCHES):
-        start = first + number * size
-        batch = collate([samples[place] for place in range(start, start + size)])
-        if isinstance(batch, SegzooError):
-            raise batch
-        yield batch
+    count = min(pictures, BATCHES * size) // size * size or pictures
+    places = np.linspace(0, pictures - 1, count).astype(int)
+    for start in range(0, count, size):
+        images = [network_input(dataset.image(int(place)), protocol) for place in places[start : start + size]]
+        height, width = (min(image.shape[axis] for image in images) for axis in (1, 2))
+        yield torch.stack([_middle(image, height, width) for image in images])
+
+
+def _middle(image: Tensor, height: int, width: int) -> Tensor:
+    top, left = (image.shape[1] - height) // 2, (image.shape[2] - width) // 2
+    return image[:, top : top + height, left : left + width]

@@ -207,7 +207,7 @@ class Recipe(Entry, frozen=True, kw_only=True, forbid_unknown_fields=True):
         clip_norm: largest norm of the whole gradient; a longer one is shortened to it.
         frozen_batch_norm: the backbone's batch norms stay in evaluation mode.
         settled_batch_norm: after this share of the iterations all batch norms keep fixed statistics, averaged anew
-            with the weights of then; evaluations before it average them anew too.
+            over whole training pictures with the weights of then; evaluations before it average them anew too.
     """
 
     optimizer: Literal["adamw", "sgd"] = "adamw"
