@@ -103,7 +103,11 @@ def predict_with_confidence(network: Network, image: Image, protocol: Protocol) 
     """
     image = check_image(image)
     with torch.inference_mode():
-        labels, confidence = confident_label_map(network.views(image, protocol), count=protocol.views)
+        if streaming.exceeds(network, image, protocol, limit := streaming.LIMIT_BYTES):
+            confidence = torch.empty(image.shape[:2])
+            labels, _ = streaming.streamed_label_map(network, image, protocol, limit_bytes=limit, confidence=confidence)
+        else:
+            labels, confidence = confident_label_map(network.views(image, protocol), count=protocol.views)
     return _as_indices(labels), confidence.numpy()
 
 

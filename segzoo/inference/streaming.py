@@ -25,7 +25,7 @@ from segzoo.inference.preprocess import Image, input_size, normalise, resized_im
 from segzoo.inference.resampling import Side, side_taps
 from segzoo.inference.tail import Counting
 from segzoo.inference.windows import Window, window_grid
-from segzoo.kernels import Taps, segmentation_tail
+from segzoo.kernels import Taps, segmentation_tail, tail_reference
 from segzoo.protocol import Protocol
 
 # Logits that are kept at once, of all views.
@@ -52,9 +52,19 @@ def exceeds(network: Network, image: Image, protocol: Protocol, limit_bytes: int
 
 
 def streamed_label_map(
-    network: Network, image: Image, protocol: Protocol, *, limit_bytes: int, counting: Counting | None = None
+    network: Network,
+    image: Image,
+    protocol: Protocol,
+    *,
+    limit_bytes: int,
+    counting: Counting | None = None,
+    confidence: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Labels and counts of an image as `label_map` gives them, with logits of about `limit_bytes` at a time."""
+    """Labels and counts of an image as `label_map` gives them, with logits of about `limit_bytes` at a time.
+
+    Args:
+        confidence: float32 [H, W] on the CPU, which gets the probability of each label; None needs none.
+    """
     views = list(_views(network, image, protocol))
     height, width = image.shape[:2]
     labels: Tensor | None = None
@@ -62,7 +72,10 @@ def streamed_label_map(
     for columns in _panels(views, width, limit_bytes):
         rings = [_Ring(network=network, view=view, columns=columns) for view in views]
         for rows in _bands(height):
-            found, counted = _label_band(rings, rows, columns, counting)
+            taps = [ring.reach(rows) for ring in rings]
+            found, counted = _label_band(rings, taps, rows, columns, counting)
+            if confidence is not None:
+                confidence[rows, columns] = _confidence_of_band(rings, taps)
             labels = found.new_empty(height, width, device=_CPU) if labels is None else labels
             labels[rows, columns] = found.cpu()
             counts = counted.cpu() + counts if counts.numel() else counted.cpu()
@@ -70,8 +83,17 @@ def streamed_label_map(
     return labels, counts
 
 
-def _label_band(rings: list[_Ring], rows: slice, columns: slice, counting: Counting | None) -> tuple[Tensor, Tensor]:
-    taps = [ring.reach(rows) for ring in rings]
+def _confidence_of_band(rings: list[_Ring], taps: list[Taps]) -> Tensor:
+    sums = tail_reference.Sums(views=len(rings), confident=True)
+    rows = [(item.sources, item.weights) for item in taps]
+    sums.add([ring.logits for ring in rings], rows, [(r.column_taps.sources, r.column_taps.weights) for r in rings])
+    assert sums.confidence is not None
+    return sums.confidence.cpu()
+
+
+def _label_band(
+    rings: list[_Ring], taps: list[Taps], rows: slice, columns: slice, counting: Counting | None
+) -> tuple[Tensor, Tensor]:
     device = rings[0].network.device
     if counting is None:
         return segmentation_tail([ring.logits for ring in rings], taps, [ring.column_taps for ring in rings])

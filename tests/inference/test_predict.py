@@ -79,6 +79,17 @@ def test_confidence_is_the_published_chains_largest_probability(name, views_at_o
     np.testing.assert_array_equal(labels, predict(NETWORK, image, protocol))
 
 
+@pytest.mark.parametrize("name", ["sliding with padding", "sliding, multi-scale and flip"])
+def test_confidence_is_the_same_where_the_logits_of_all_windows_are_too_many(name, monkeypatch):
+    image, protocol = picture(150, 110), PROTOCOLS[name]
+    plain = predict_with_confidence(Network(NETWORK), image, protocol)
+    monkeypatch.setattr("segzoo.inference.streaming.LIMIT_BYTES", 1)
+    monkeypatch.setattr("segzoo.inference.prediction.confident_label_map", None)
+    labels, confidence = predict_with_confidence(Network(NETWORK), image, protocol)
+    np.testing.assert_array_equal(labels, plain[0])
+    np.testing.assert_allclose(confidence, plain[1], atol=2e-6)
+
+
 @pytest.mark.parametrize("stride", [1, 2, 8, 32])
 def test_any_stride_of_the_head_is_brought_to_the_image(stride):
     torch.manual_seed(stride)
