@@ -25,6 +25,7 @@ import cv2
 import numpy as np
 import torch
 
+from segzoo import kernels
 from segzoo.data.folders import FoldersDataset
 from segzoo.data.transforms import Augmentation
 from segzoo.protocol import IMAGENET_MEAN, IMAGENET_STD
@@ -102,6 +103,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
+    kernels.load()
     source = source_of(options.folder)
     in_process(source, 99)
     rows = []
@@ -118,6 +120,7 @@ def main() -> None:
             row["peer_1_worker_per_s"] = found["train_loader_1_worker_batch2"]
             row["ratio"] = row["ours_per_s"] / row["peer_per_s"]
             row["ratio_1_worker"] = row["ours_1_worker_per_s"] / row["peer_1_worker_per_s"]
+        row["kernels"] = kernels.backend() == "native"
         row["load"] = os.getloadavg()[0]
         rows.append(row)
         print(json.dumps({key: round(value, 2) for key, value in row.items()}), flush=True)
