@@ -57,7 +57,7 @@ ALLOWED: dict[str, set[str]] = {
     "pictures": {"data", "device", "inference", "kernels", "registry", "report", "weights", "zoo"},
     "profiling": {"device", "inference", "kernels", "registry", "zoo"},
     "export": {"inference", "kernels", "registry", "weights"},
-    "kernel_bench": {"device", "inference", "kernels", "profiling", "registry", "report"},
+    "kernel_bench": {"data", "device", "inference", "kernels", "profiling", "registry", "report"},
     "bench": {"device", "evaluation", "export", "inference", "kernels", "profiling", "registry", "zoo"},
     "training": {
         "data",

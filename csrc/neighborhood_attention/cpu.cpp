@@ -97,7 +97,8 @@ void check_all(const Tensor& query, const Tensor& key, const Tensor& value, cons
   check(value, query, "value");
   STD_TORCH_CHECK(kernel >= 3 && kernel % 2 == 1 && dilation >= 1,
                   "neighborhood attention: kernel_size must be odd and at least 3, dilation at least 1");
-  STD_TORCH_CHECK(std::min(query.size(1), query.size(2)) >= kernel * dilation,
+  // by division: a product of wild numbers could wrap around
+  STD_TORCH_CHECK(std::min(query.size(1), query.size(2)) / kernel >= dilation,
                   "neighborhood attention: the map is smaller than kernel_size * dilation");
   if (bias) {
     STD_TORCH_CHECK(bias->dim() == 3 && bias->size(0) == query.size(3) && bias->size(1) == 2 * kernel - 1 &&

@@ -9,14 +9,17 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from segzoo.data.open import open_dataset
 from segzoo.device import precision
+from segzoo.inference import predict
 from segzoo.kernel_bench.contest import Contest
 from segzoo.kernel_bench.record import Result
 from segzoo.kernel_bench.targets import target
 from segzoo.kernels import reference
-from segzoo.registry import create_model
+from segzoo.registry import create_model, get_protocol
 
 NAME, SIDE = "nat-tiny", 512
+_TRAINED, _PICTURES = "nat-pico", 8  # its weights are part of the package
 
 
 def backbone_contests() -> list[Contest]:
@@ -46,8 +49,20 @@ def labels_result() -> Result:
     model = _model()
     low, full = (_forward(model, dtype)().argmax(1) for dtype in ("bf16", "fp32"))
     equal = (low == full).double().mean().item() * 100
-    row = {"case": "random image and weights", "pixels": full.numel(), "classes": full.unique().numel(), "ratio": equal}
+    row = {"case": f"random weights, {full.unique().numel()} classes found", "pixels": full.numel(), "ratio": equal}
     return Result(target=target("nat-tiny-bf16-labels"), value=equal, values=[row])
+
+
+def trained_labels_result() -> Result:
+    """The share of pixels whose label is the same in bf16 and in fp32, of a trained model on pictures of its task."""
+    model, dataset, protocol = create_model(_TRAINED, pretrained=True), open_dataset("scenes"), get_protocol(_TRAINED)
+    equal, pixels = 0, 0
+    for index in range(_PICTURES):
+        low, full = (predict(model, dataset.image(index), protocol, dtype=dtype) for dtype in ("bf16", "fp32"))
+        equal, pixels = equal + int((low == full).sum()), pixels + full.size
+    share = 100 * equal / pixels
+    row = {"case": f"{_PICTURES} scenes, trained weights", "pixels": pixels, "ratio": share}
+    return Result(target=target("nat-pico-bf16-labels"), value=share, values=[row])
 
 
 def _model() -> Any:

@@ -31,6 +31,7 @@ _TIMED: dict[str, tuple[Callable[[], list[Contest]], Effort]] = {
 _OTHER: dict[str, Callable[[], Result]] = {
     "neighborhood-memory": neighborhood.memory_result,
     "nat-tiny-bf16-labels": network.labels_result,
+    "nat-pico-bf16-labels": network.trained_labels_result,
 }
 _PROBE_FLOPS = 2e9
 

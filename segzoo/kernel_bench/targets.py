@@ -92,7 +92,15 @@ TARGETS = (
     Target(
         row="nat-tiny-bf16-labels",
         device="cpu",
-        subject="the same, pixels with the same label",
+        subject="the same with random weights and image, pixels with the same label",
+        rival="the same in fp32",
+        unit="%",
+        goal=99.5,
+    ),
+    Target(
+        row="nat-pico-bf16-labels",
+        device="cpu",
+        subject="nat-pico with its trained weights on 8 drawn scenes, bf16, pixels with the same label",
         rival="the same in fp32",
         unit="%",
         goal=99.5,

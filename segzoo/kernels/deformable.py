@@ -16,6 +16,7 @@ from torch.utils.flop_counter import register_flop_formula
 
 from segzoo.kernels import deformable_reference
 
+_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 _ARGUMENTS = "Tensor value, int[] spatial_shapes, Tensor locations, Tensor weights"
 
 _library = torch.library.Library("segzoo", "FRAGMENT")
@@ -54,10 +55,9 @@ def deformable_attention(
         in float32, or in float64 where one of the three inputs is.
 
     Raises:
-        ValueError: shapes that do not fit together.
+        ValueError: shapes, dtypes or devices that do not fit together.
     """
-    pairs = spatial_shapes.tolist() if isinstance(spatial_shapes, Tensor) else spatial_shapes
-    flat = [int(side) for pair in pairs for side in pair]
+    flat = _flat_sides(spatial_shapes)
     _check(value, flat, sampling_locations, attention_weights)
     wide = functools.reduce(
         torch.promote_types, (value.dtype, sampling_locations.dtype, attention_weights.dtype), torch.float32
@@ -69,6 +69,17 @@ def deformable_attention(
         attention_weights.to(wide),
     )
     return output.to(value.dtype)
+
+
+def _flat_sides(spatial_shapes: Tensor | Sequence[tuple[int, int]]) -> list[int]:
+    """Height and width of each level, one after the other."""
+    pairs = spatial_shapes.tolist() if isinstance(spatial_shapes, Tensor) else list(spatial_shapes)
+    if not pairs or any(not isinstance(pair, Sequence) or len(pair) != 2 for pair in pairs):
+        raise ValueError(f"spatial_shapes must be a (height, width) of each level, at least one, not {pairs}")
+    flat = [int(side) for pair in pairs for side in pair]
+    if min(flat) < 1:
+        raise ValueError(f"spatial_shapes must have sides of at least 1, not {pairs}")
+    return flat
 
 
 def _check(value: Tensor, flat: list[int], locations: Tensor, weights: Tensor) -> None:
@@ -89,6 +100,11 @@ def _check(value: Tensor, flat: list[int], locations: Tensor, weights: Tensor) -
         )
     if weights.shape != locations.shape[:-1]:
         raise ValueError(f"attention_weights must be {tuple(locations.shape[:-1])}, not {tuple(weights.shape)}")
+    for name, tensor in (("value", value), ("sampling_locations", locations), ("attention_weights", weights)):
+        if tensor.dtype not in _DTYPES:
+            raise ValueError(f"{name} must be float64, float32, bfloat16 or float16, not {tensor.dtype}")
+        if tensor.device != value.device:
+            raise ValueError(f"{name} must be on the device of value, {value.device}, not on {tensor.device}")
 
 
 @torch.library.register_fake("segzoo::deformable_attention")
@@ -141,3 +157,18 @@ def forward_flops(
     """FLOPs (2 a multiply-add): four corners and one weighting a channel of every sampled point."""
     batch, queries, heads, levels, points = weights_shape
     return 2 * 5 * batch * queries * heads * levels * points * value_shape[-1]
+
+
+@register_flop_formula(torch.ops.segzoo.deformable_attention_backward)
+def backward_flops(
+    grad_output_shape: torch.Size,
+    value_shape: torch.Size,
+    spatial_shapes: list[int],
+    locations_shape: torch.Size,
+    weights_shape: torch.Size,
+    *_: Any,
+    **__: Any,
+) -> int:
+    """FLOPs of four products with the gradient and four additions to that of the values, a channel of every point."""
+    batch, queries, heads, levels, points = weights_shape
+    return 2 * 8 * batch * queries * heads * levels * points * value_shape[-1]

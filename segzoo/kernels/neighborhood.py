@@ -14,6 +14,7 @@ from torch.utils.flop_counter import register_flop_formula
 
 from segzoo.kernels import reference
 
+_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 _ARGUMENTS = "Tensor query, Tensor key, Tensor value, Tensor? bias"
 _NUMBERS = "int kernel_size, int dilation, float scale"
 
@@ -42,8 +43,8 @@ def neighborhood_attention_2d(
     The window is shifted inwards at borders, never shortened; with `dilation` it is taken in steps of
     that many pixels. Differentiable once with respect to all four tensors.
 
-    Half precision is summed in float32 and returned in half precision. Under autocast the operator
-    takes its inputs as they come and casts nothing but `rpb`.
+    Half precision is read and written as it is and summed in float32. Under autocast q, k and v of float32
+    are taken to autocast's dtype, as those of a matrix product would be; `rpb` keeps its own.
 
     Args:
         q: queries, [batch, height, width, heads, head_dim] with any strides (views of a fused
@@ -64,10 +65,18 @@ def neighborhood_attention_2d(
             kernel_size * dilation (pad it first).
     """
     _check(q, k, v, rpb, kernel_size, dilation)
+    if q.dtype == torch.float32 and _autocasts(q.device.type):
+        low = torch.get_autocast_dtype(q.device.type)
+        q, k, v = q.to(low), k.to(low), v.to(low)
     if rpb is not None:
         rpb = rpb.to(reference.compute_dtype(q.dtype))
     scale = q.shape[-1] ** -0.5 if scale is None else float(scale)
     return torch.ops.segzoo.neighborhood_attention_2d(q, k, v, rpb, kernel_size, dilation, scale)[0]
+
+
+def _autocasts(device_type: str) -> bool:
+    # meta, for one, has no autocast, and asking it is an error
+    return torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
 
 
 def _check(q: Tensor, k: Tensor, v: Tensor, rpb: Tensor | None, kernel_size: int, dilation: int) -> None:
@@ -76,10 +85,15 @@ def _check(q: Tensor, k: Tensor, v: Tensor, rpb: Tensor | None, kernel_size: int
             "q, k and v must have one shape [batch, height, width, heads, head_dim], "
             f"not {tuple(q.shape)}, {tuple(k.shape)}, {tuple(v.shape)}"
         )
-    if not q.is_floating_point() or q.dtype != k.dtype or q.dtype != v.dtype:
-        raise ValueError(f"q, k and v must have one floating dtype, not {q.dtype}, {k.dtype}, {v.dtype}")
-    if q.device != k.device or q.device != v.device or (rpb is not None and rpb.device != q.device):
-        raise ValueError("q, k, v and rpb must be on one device")
+    if q.dtype not in _DTYPES or q.dtype != k.dtype or q.dtype != v.dtype:
+        raise ValueError(
+            "q, k and v must have one dtype of float64, float32, bfloat16 and float16, "
+            f"not {q.dtype}, {k.dtype}, {v.dtype}"
+        )
+    if q.device != k.device or q.device != v.device:
+        raise ValueError(f"q, k and v must be on one device, not {q.device}, {k.device}, {v.device}")
+    if q.shape[3] < 1 or q.shape[4] < 1:
+        raise ValueError(f"q, k and v must have at least one head of at least one channel, not {tuple(q.shape)}")
     if kernel_size < 3 or kernel_size % 2 == 0:
         raise ValueError(f"kernel_size must be odd and at least 3, not {kernel_size}")
     if dilation < 1:
@@ -90,9 +104,18 @@ def _check(q: Tensor, k: Tensor, v: Tensor, rpb: Tensor | None, kernel_size: int
             f"a map of {height}x{width} is smaller than kernel_size * dilation = {kernel_size * dilation}; "
             "pad it to at least that size on both axes"
         )
+    if rpb is not None:
+        _check_bias(rpb, heads, kernel_size, q.device)
+
+
+def _check_bias(rpb: Tensor, heads: int, kernel_size: int, device: torch.device) -> None:
     table = 2 * kernel_size - 1
-    if rpb is not None and tuple(rpb.shape) != (heads, table, table):
+    if tuple(rpb.shape) != (heads, table, table):
         raise ValueError(f"rpb must be [heads, {table}, {table}] with {heads} heads, not {tuple(rpb.shape)}")
+    if not rpb.is_floating_point():
+        raise ValueError(f"rpb must have a floating dtype, not {rpb.dtype}")
+    if rpb.device != device:
+        raise ValueError(f"rpb must be on the device of q, {device}, not on {rpb.device}")
 
 
 @torch.library.register_fake("segzoo::neighborhood_attention_2d")

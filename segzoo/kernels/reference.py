@@ -5,8 +5,8 @@ Letters: B batch, H height, W width, N heads, D head dimension, K kernel size (t
 Every query attends to K x K keys. On each axis a query looks only at positions of its own residue
 class modulo the dilation; the window is centred on it and is shifted inwards at a border, never
 shortened (Hassani et al., Neighborhood Attention Transformer, arXiv 2204.07143; with dilation:
-arXiv 2209.15001). Memory stays at the size of the attention weights, because one tap is
-gathered at a time.
+arXiv 2209.15001). Memory stays at twice the size of the attention weights, because one tap is
+gathered at a time. `forward` changes no tensor in place, so that torch.export can decompose the operator into it.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def forward(
     columns, column_bias = axis_neighbours(query.shape[2], kernel_size, dilation, query.device)
     logits = _logits(query.to(dtype) * scale, key.to(dtype), rows, columns)
     if bias is not None:
-        logits += _bias_of_taps(bias.to(dtype), row_bias, column_bias)
+        logits = logits + _bias_of_taps(bias.to(dtype), row_bias, column_bias)
     logsumexp = torch.logsumexp(logits.flatten(-2), dim=-1)
     weights = torch.exp(logits - logsumexp[..., None, None])
     return _weighted_sum(weights, value.to(dtype), rows, columns).to(query.dtype), logsumexp
@@ -89,7 +89,7 @@ def backward(
     scaled_query, wide_key, wide_grad = query.to(dtype) * scale, key.to(dtype), grad_output.to(dtype)
     logits = _logits(scaled_query, wide_key, rows, columns)
     if bias is not None:
-        logits += _bias_of_taps(bias.to(dtype), row_bias, column_bias)
+        logits = logits + _bias_of_taps(bias.to(dtype), row_bias, column_bias)
     weights = torch.exp(logits - logsumexp[..., None, None])
     # sum over taps of weight * grad_weight, by the definition of the output
     row_sum = (wide_grad * output.to(dtype)).sum(-1)
@@ -106,14 +106,13 @@ def backward(
 
 def _logits(query: Tensor, key: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """[B, H, W, N, K, K] products of each query with its neighbours' keys."""
-    kernel_size = rows.shape[1]
-    logits = query.new_empty(*query.shape[:-1], kernel_size, kernel_size)
-    for row_tap in range(kernel_size):
+    logits = []
+    for row_tap in range(rows.shape[1]):
         key_rows = key.index_select(1, rows[:, row_tap])
-        for column_tap in range(kernel_size):
+        for column_tap in range(columns.shape[1]):
             neighbour = key_rows.index_select(2, columns[:, column_tap])
-            logits[..., row_tap, column_tap] = (query * neighbour).sum(-1)
-    return logits
+            logits.append((query * neighbour).sum(-1))
+    return torch.stack(logits, dim=-1).unflatten(-1, (rows.shape[1], columns.shape[1]))
 
 
 def _weighted_sum(weights: Tensor, value: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
@@ -123,7 +122,7 @@ def _weighted_sum(weights: Tensor, value: Tensor, rows: Tensor, columns: Tensor)
         value_rows = value.index_select(1, rows[:, row_tap])
         for column_tap in range(columns.shape[1]):
             neighbour = value_rows.index_select(2, columns[:, column_tap])
-            total += weights[..., row_tap, column_tap, None] * neighbour
+            total = total + weights[..., row_tap, column_tap, None] * neighbour
     return total
 
 

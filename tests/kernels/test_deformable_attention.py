@@ -242,6 +242,86 @@ def test_shapes_that_do_not_fit_are_named():
         FORWARD(value.float(), SHAPES, locations, weights)
 
 
+class _Attend(torch.nn.Module):
+    def forward(self, value: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
+        return deformable_attention(value, [(5, 7), (3, 2)], locations, weights)
+
+
+def test_an_exported_program_holds_the_operator_and_the_reference_decomposes_it():
+    inputs = random_inputs(torch.float32)[:3]
+    program = torch.export.export(_Attend(), inputs)
+    plain = program.run_decompositions({FORWARD.default: reference.forward})
+    for whole, expected in ((program, True), (plain, False)):
+        calls = [node.target for node in whole.graph.nodes if node.op == "call_function"]
+        assert (FORWARD.default in calls) is expected
+        torch.testing.assert_close(whole.module()(*inputs), _Attend()(*inputs))
+
+
+def test_autocast_lowers_the_value_at_most_and_never_the_locations():
+    value, locations, weights, _ = random_inputs(torch.float32, dim=8)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = deformable_attention(value.bfloat16(), [(5, 7), (3, 2)], locations, weights)
+        full = deformable_attention(value, [(5, 7), (3, 2)], locations, weights)
+    exact = reference.forward(value.bfloat16().double(), SHAPES, locations.double(), weights.double())
+    assert output.dtype == torch.bfloat16 and full.dtype == torch.float32
+    # with locations of 8 bits the error would be ten times that
+    assert (output.double() - exact).abs().max() <= torch.finfo(torch.bfloat16).eps * exact.abs().max()
+
+
+def test_overlapping_views_are_read_as_they_are():
+    value, locations, weights, grad = random_inputs(torch.float32, dim=8)
+    views = value[:1].expand_as(value), locations[:, :1].expand_as(locations), weights[..., :1].expand_as(weights)
+    dense = [view.contiguous() for view in views]
+    assert torch.equal(run("native", views[0], SHAPES, *views[1:]), run("native", dense[0], SHAPES, *dense[1:]))
+    spread = grad[..., :1].expand_as(grad)
+    for one, other in zip(
+        run_backward("native", spread, views[0], SHAPES, *views[1:]),
+        run_backward("native", spread.contiguous(), dense[0], SHAPES, *dense[1:]),
+        strict=True,
+    ):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("bad", [float("inf"), -float("inf"), 1e30, -1e30])
+def test_locations_far_outside_or_infinite_read_nothing(bad):
+    require_native()
+    value, locations, weights, grad = random_inputs(torch.float32, dim=8)
+    locations = torch.full_like(locations, bad)
+    assert not run("native", value, SHAPES, locations, weights).any()
+    assert not any(g.any() for g in run_backward("native", grad, value, SHAPES, locations, weights))
+
+
+def test_sizes_beyond_two_to_the_31_are_counted_right_without_memory():
+    value = torch.empty(2**17, 41, 16, 64, device="meta")  # more than 2**31 elements
+    places = torch.empty(2**17, 8, 16, 2, 4, 2, device="meta")
+    assert deformable_attention(value, [(5, 7), (3, 2)], places, places[..., 0]).shape == (2**17, 8, 1024)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("spatial_shapes", [], "spatial_shapes must be"),
+        ("spatial_shapes", [(5, 7, 1)], "spatial_shapes must be"),
+        ("spatial_shapes", torch.tensor([5, 7]), "spatial_shapes must be"),
+        ("spatial_shapes", [(41, 1), (0, 3)], "sides of at least 1"),
+        ("value", torch.zeros(2, 41, 3, 5).long(), "value must be float64, float32, bfloat16 or float16"),
+        ("sampling_locations", torch.zeros(2, 6, 3, 2, 4, 2).int(), "sampling_locations must be float64"),
+        ("attention_weights", torch.zeros(2, 6, 3, 2, 4, device="meta"), "attention_weights must be on the device"),
+    ],
+    ids=str,
+)
+def test_what_does_not_fit_is_refused_by_name(name, change, message):
+    value, locations, weights, _ = random_inputs()
+    arguments = {
+        "value": value,
+        "spatial_shapes": [(5, 7), (3, 2)],
+        "sampling_locations": locations,
+        "attention_weights": weights,
+    }
+    with pytest.raises(ValueError, match=message):
+        deformable_attention(**{**arguments, name: change})
+
+
 _PRINT_SUMS = """
 import sys, torch
 sys.path[:0] = {path}

@@ -94,6 +94,98 @@ def test_empty_batch_gives_empty_results() -> None:
     assert not run_backward("native", grad, q, k, v, rpb, 3, 1, 1.0)[3].any()
 
 
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_bfloat16_is_read_in_place_and_rounded_once(shape: tuple[int, ...]) -> None:
+    height, width, heads, head_dim, kernel, dilation = shape
+    q, k, v, rpb, grad = random_inputs(1, height, width, heads, head_dim, kernel, torch.bfloat16)
+    numbers = kernel, dilation, 0.3
+    wide = [tensor.float() for tensor in (q, k, v)]
+    output, logsumexp = run_forward("native", q, k, v, rpb, *numbers)
+    exact = run_forward("native", *wide, rpb.float(), *numbers)
+    # the same float32 arithmetic on the same numbers, so nothing but the last rounding
+    assert torch.equal(output, exact[0].bfloat16()) and torch.equal(logsumexp, exact[1])
+    backward = torch.ops.segzoo.neighborhood_attention_2d_backward
+    saved = output, logsumexp
+    low = backward(grad, q, k, v, rpb, *saved, *numbers)
+    full = backward(grad.float(), *wide, rpb.float(), output.float(), logsumexp, *numbers)
+    assert all(torch.equal(value, truth.bfloat16()) for value, truth in zip(low, full, strict=True))
+
+
+@pytest.mark.parametrize("value", [0.0, -0.0, float("inf"), -float("inf"), 3.3895e38, 1e-40, 1.00390625, 1.01171875])
+def test_bfloat16_rounds_as_pytorch_does(value: float) -> None:
+    # with one value everywhere the output is that value, rounded from float32 through float16's copy or in place
+    q = torch.zeros(1, 3, 17, 1, 20, dtype=torch.bfloat16)
+    v = torch.full_like(q, value)
+    output = run_forward("native", q, q, v, None, 3, 1, 1.0)[0]
+    expected = run_forward("native", q.float(), q.float(), v.float(), None, 3, 1, 1.0)[0].bfloat16()
+    assert torch.equal(output, expected)
+
+
+def test_not_a_number_stays_one_in_bfloat16() -> None:
+    q, k, v, rpb, _ = random_inputs(1, 5, 18, 1, 20, 3, torch.bfloat16)
+    q = q.clone()
+    q[0, 2, 3] = float("nan")
+    spoilt = run_forward("native", q, k, v, rpb, 3, 1, 1.0)[0].isnan()
+    assert spoilt[0, 2, 3].all() and spoilt.sum() == 20
+
+
+def test_overlapping_views_are_read_as_they_are() -> None:
+    q, k, v, rpb, grad = random_inputs(3, 9, 18, 2, 16, 5)
+    views = (
+        q[:1].expand(3, -1, -1, -1, -1),
+        k[:, :, :, :1].expand(-1, -1, -1, 2, -1),
+        v[..., :1].expand(-1, -1, -1, -1, 16),
+    )
+    dense = [view.contiguous() for view in views]
+    numbers = 5, 1, 0.3
+    for one, other in zip(
+        run_backward("native", grad[..., :1].expand_as(grad), *views, rpb, *numbers),
+        run_backward("native", grad[..., :1].expand_as(grad).contiguous(), *dense, rpb, *numbers),
+        strict=True,
+    ):
+        assert torch.equal(one, other)
+
+
+def test_strides_beyond_two_to_the_31_reach_the_right_tokens() -> None:
+    q, k, v, rpb, _ = random_inputs(1, 7, 9, 1, 16, 7, torch.bfloat16)
+    row = 2**29  # the last row begins at element 6 * 2**29 > 2**31
+    try:
+        memory = torch.empty(6 * row + 9 * 16, dtype=torch.bfloat16)  # untouched pages take no memory
+    except RuntimeError as error:
+        pytest.skip(f"no address space of 6 GiB: {error}")
+    far = memory.as_strided((1, 7, 9, 1, 16), (0, row, 16, 16, 1))
+    far.copy_(k)
+    expected = run_forward("native", q, k, v, rpb, 7, 1, 0.3)
+    for one, other in zip(run_forward("native", q, far, v, rpb, 7, 1, 0.3), expected, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_sizes_beyond_two_to_the_31_are_counted_right_without_memory() -> None:
+    q = torch.empty(2**16, 64, 64, 8, 32, device="meta", dtype=torch.bfloat16)  # 2**36 elements
+    output, logsumexp = torch.ops.segzoo.neighborhood_attention_2d(q, q, q, None, 7, 1, 1.0)
+    assert output.numel() == 2**36 and logsumexp.shape == q.shape[:4]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"key": (1, 8, 9, 2, 5)}, "key differs from query in dimension 4"),
+        ({"value": (1, 8, 9, 2)}, "value must have 5 dimensions"),
+        ({"bias": (2, 5, 4)}, r"bias must be \[heads"),
+        ({"numbers": (4, 1, 1.0)}, "kernel_size must be odd"),
+        ({"numbers": (3, 2**62, 1.0)}, "smaller than kernel_size"),
+        ({"numbers": (2**62 + 1, 1, 1.0)}, "smaller than kernel_size"),
+    ],
+    ids=str,
+)
+def test_the_operator_itself_refuses_what_would_crash(arguments: dict, message: str) -> None:
+    shapes = dict.fromkeys(("query", "key", "value"), (1, 8, 9, 2, 4)) | {"bias": (2, 5, 5)}
+    shapes |= {name: shape for name, shape in arguments.items() if name != "numbers"}
+    tensors = [torch.zeros(shape) for shape in shapes.values()]
+    with pytest.raises(RuntimeError, match=message):
+        torch.ops.segzoo.neighborhood_attention_2d(*tensors, *arguments.get("numbers", (3, 1, 1.0)))
+
+
 _PRINT_SUMS = """
 import sys, torch
 sys.path[:0] = {path}

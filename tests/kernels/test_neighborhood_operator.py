@@ -158,12 +158,42 @@ def test_half_precision_is_as_exact_as_its_last_digit_and_returned_in_half(dtype
         assert relative_error(leaf.grad, exact) < 2 * last_digit
 
 
-def test_autocast_takes_the_inputs_as_they_come() -> None:
+@pytest.mark.parametrize("low", [torch.bfloat16, torch.float16], ids=str)
+def test_autocast_takes_q_k_and_v_to_its_dtype_and_leaves_the_bias(low: torch.dtype) -> None:
     q, k, v, rpb, _ = random_inputs(1, 7, 8, 2, 4, 3)
-    with torch.autocast("cpu", torch.bfloat16):
-        assert neighborhood_attention_2d(q, k, v, rpb, kernel_size=3).dtype == torch.float32
-        low = neighborhood_attention_2d(q.bfloat16(), k.bfloat16(), v.bfloat16(), rpb, kernel_size=3)
-    assert low.dtype == torch.bfloat16
+    expected = neighborhood_attention_2d(q.to(low), k.to(low), v.to(low), rpb, kernel_size=3)
+    with torch.autocast("cpu", low):
+        output = neighborhood_attention_2d(q, k, v, rpb, kernel_size=3)
+        twice = neighborhood_attention_2d(q.double(), k.double(), v.double(), rpb, kernel_size=3)
+    assert output.dtype == low and torch.equal(output, expected)
+    assert twice.dtype == torch.float64  # as of a matrix product, whose float64 autocast leaves alone
+
+
+def test_compiles_under_autocast_without_a_graph_break() -> None:
+    require_native()
+    q, k, v, rpb, _ = random_inputs(1, 8, 7, 2, 4, 3)
+
+    def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return neighborhood_attention_2d(q, k, v, rpb, kernel_size=3)
+
+    compiled = torch.compile(attend, fullgraph=True, backend="aot_eager")
+    assert torch.equal(compiled(q, k, v), attend(q, k, v))
+
+
+class _Attend(torch.nn.Module):
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, rpb: Tensor) -> Tensor:
+        return neighborhood_attention_2d(q, k, v, rpb, kernel_size=3, dilation=2)
+
+
+def test_an_exported_program_holds_the_operator_and_the_reference_decomposes_it() -> None:
+    q, k, v, rpb, _ = random_inputs(1, 8, 7, 2, 4, 3)
+    program = torch.export.export(_Attend(), (q, k, v, rpb))
+    plain = program.run_decompositions({FORWARD.default: reference.forward})
+    for whole, expected in ((program, True), (plain, False)):
+        calls = [node.target for node in whole.graph.nodes if node.op == "call_function"]
+        assert (FORWARD.default in calls) is expected
+        torch.testing.assert_close(whole.module()(q, k, v, rpb), _Attend()(q, k, v, rpb))
 
 
 def test_default_scale_is_the_inverse_root_of_the_head_dimension() -> None:
@@ -190,8 +220,14 @@ def test_second_derivative_is_refused_with_a_reason() -> None:
         ({"dilation": 3}, "8x9 is smaller"),
         ({"rpb": torch.zeros(2, 5, 7)}, r"rpb must be \[heads, 5, 5\] with 2 heads"),
         ({"k": torch.zeros(1, 8, 9, 2, 3)}, "one shape"),
-        ({"v": torch.zeros(1, 8, 9, 2, 4).double()}, "one floating dtype"),
-        ({"v": torch.zeros(1, 8, 9, 2, 4, device="meta")}, "one device"),
+        ({"v": torch.zeros(1, 8, 9, 2, 4).double()}, "one dtype"),
+        ({name: torch.zeros(1, 8, 9, 2, 4).long() for name in "qkv"}, "float64, float32, bfloat16 and float16"),
+        ({"v": torch.zeros(1, 8, 9, 2, 4, device="meta")}, "on one device, not cpu, cpu, meta"),
+        ({"rpb": torch.zeros(2, 5, 5, device="meta")}, "rpb must be on the device of q, cpu, not on meta"),
+        ({"rpb": torch.zeros(2, 5, 5).long()}, "rpb must have a floating dtype"),
+        ({"dilation": 2**62}, "8x9 is smaller"),
+        ({name: torch.zeros(1, 8, 9, 2, 0) for name in "qkv"}, "at least one channel"),
+        ({name: torch.zeros(8, 9, 2, 4) for name in "qkv"}, "one shape"),
     ],
     ids=lambda value: str(value)[:20],
 )
