@@ -8,6 +8,13 @@ from typing import TYPE_CHECKING
 
 from segzoo.errors import UsageError, suggestion
 from segzoo.protocol import Protocol
+from segzoo.zoo.foreign_names import (
+    foreign_entry,
+    foreign_protocol,
+    is_foreign_name,
+    needs_checkpoint,
+    with_foreign_weights,
+)
 from segzoo.zoo.manifest import load_manifest
 from segzoo.zoo.schema import Dataset, Model
 from segzoo.zoo.timm_names import is_timm_name, timm_entry, with_timm_weights
@@ -25,13 +32,15 @@ list_models = names
 
 
 def entry(name: str) -> Model:
-    """The manifest's entry of a model; a name such as timm/resnet50+fpn needs none.
+    """The manifest's entry of a model; a name such as timm/resnet50+fpn or hf:FOLDER needs none.
 
     Raises:
         UsageError: no such model; the message suggests near names.
     """
     if is_timm_name(name):
         return timm_entry(name)
+    if is_foreign_name(name):
+        return foreign_entry(name)
     models = load_manifest().models
     if name not in models:
         raise UsageError(f"unknown model {name!r}{suggestion(name, models)} (see `segzoo list`)")
@@ -72,6 +81,8 @@ def get_protocol(name: str) -> Protocol:
         UsageError: neither a protocol nor a model.
     """
     manifest = load_manifest()
+    if is_foreign_name(name):
+        return foreign_protocol(name)
     if name in manifest.models or is_timm_name(name):
         name = entry(name).protocol
     if name not in manifest.protocols:
@@ -116,6 +127,8 @@ def create_model(
     model_entry = entry(name)
     if pretrained and is_timm_name(name):
         model_entry, pretrained = with_timm_weights(model_entry), False
+    if pretrained and checkpoint is None and is_foreign_name(name):
+        model_entry, pretrained = with_foreign_weights(model_entry), needs_checkpoint(name)
     if checkpoint is None and pretrained:
         from segzoo.weights.download import fetch
 

@@ -89,6 +89,8 @@ def build_segmentor(architecture: Architecture, num_classes: int, *, device: str
         UsageError: an unknown type, or parameters that its `build` does not take.
     """
     with torch.device(device):
+        if architecture.foreign is not None:
+            return _build("foreign", architecture.foreign, num_classes)
         backbone = _build("backbones", architecture.backbone)
         channels = getattr(backbone, "out_channels", None)
         neck = None

@@ -242,15 +242,19 @@ class Architecture(Entry, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     Attributes:
         segmentor: a whole that joins a backbone in its own way, instead of neck and heads.
+        foreign: a model that another library builds, instead of all of these.
     """
 
-    backbone: dict[str, Any]
+    backbone: dict[str, Any] = {}
     neck: dict[str, Any] | None = None
     head: dict[str, Any] | None = None
     auxiliary_head: dict[str, Any] | None = None
     segmentor: dict[str, Any] | None = None
+    foreign: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
+        if bool(self.backbone) == (self.foreign is not None):
+            raise ValueError("an architecture has a backbone, or is a foreign model and has nothing else")
         if self.segmentor is not None and (self.neck or self.head or self.auxiliary_head):
             raise ValueError("a segmentor stands in place of neck, head and auxiliary_head; it cannot be beside them")
 
