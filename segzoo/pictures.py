@@ -18,7 +18,7 @@ from segzoo.device import device_name, pick_device, synchronize
 from segzoo.errors import DatasetError, SegzooError, UsageError
 from segzoo.inference import Network, predict_with
 from segzoo.protocol import Protocol
-from segzoo.registry import create_model, dataset_entry, entry, get_protocol
+from segzoo.registry import class_names, create_model, dataset_entry, entry, get_protocol
 from segzoo.report.overlay import class_shares, draw_overlay
 from segzoo.report.palette import class_colours
 from segzoo.results import Run, Stopwatch, command_line, environment
@@ -88,9 +88,9 @@ def predict_files(
     model = create_model(name, pretrained=checkpoint is None, checkpoint=checkpoint, strict=strict).to(place)
     kernels.load_for(model, place)
     network = Network(model, device=place, dtype=dtype)
-    dataset = dataset_entry(model_entry.dataset)
-    colours = class_colours(model_entry.num_classes, dataset.palette)
-    style = _Style(classes=dataset.classes, colours=colours, opacity=opacity, title=name)
+    known = dataset_entry(model_entry.dataset) if model_entry.dataset else None
+    colours = class_colours(model_entry.num_classes, known.palette if known else None)
+    style = _Style(classes=class_names(name), colours=colours, opacity=opacity, title=name)
     rows: list[Row] = []
     classes: list[Row] = []
     for file in files if progress is None else progress(files, len(files)):

@@ -13,6 +13,7 @@ from segzoo.zoo.foreign_names import (
     foreign_protocol,
     is_foreign_name,
     needs_checkpoint,
+    own_class_names,
     with_foreign_weights,
 )
 from segzoo.zoo.manifest import load_manifest
@@ -72,6 +73,16 @@ def dataset_entry(name: str) -> Dataset:
     if name not in datasets:
         raise UsageError(f"unknown data set {name!r}{suggestion(name, datasets)}")
     return datasets[name]
+
+
+def class_names(name: str) -> list[str]:
+    """What the classes of a model are called: as its data set calls them, else as it does itself.
+
+    Raises:
+        UsageError: unknown name.
+    """
+    dataset = entry(name).dataset
+    return list(dataset_entry(dataset).classes) if dataset else own_class_names(name) or []
 
 
 def get_protocol(name: str) -> Protocol:

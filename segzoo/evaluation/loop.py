@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from segzoo import kernels
 from segzoo.data import Dataset, Pair, ignore_value, open_dataset
@@ -119,6 +120,7 @@ def evaluate(
     }
     begun = watch.seconds
     with ExitStack() as stack:
+        stack.callback(_demand_classes(running, dataset).remove)
         kept = None
         if keeper is not None:
             decisive = _what_counts(model, name or type(model).__name__, measure, conditions)
@@ -168,7 +170,6 @@ class _Measure:
     def __call__(self, pair: Pair) -> ImageCounts:
         """Arrays by measure, "confusion" [K+1, K+1] among them, that are added up over the images."""
         prediction, confidence, counts = self._predict(pair)
-        _check_classes(counts, prediction, self.dataset, pair.name)
         if self.folder is not None:
             write_indices(self.folder / f"{pair.name}.png", prediction)
         return sparse_of({"confusion": counts, **self.measures.of_image(prediction, pair.label, confidence)})
@@ -193,12 +194,21 @@ class _Measure:
             raise type(error)(f"image {pair.name}: {error}") from error
 
 
-def _check_classes(counts: NDArray[Any], prediction: NDArray[Any], dataset: Dataset, name: str) -> None:
-    if counts[:, -1].any():
-        raise UsageError(
-            f"the model predicts class {int(prediction.max())} on {name}, but {dataset.name} has the classes 0 to "
-            f"{dataset.num_classes - 1}; evaluate it on the data set it was made for"
-        )
+def _demand_classes(model: nn.Module, dataset: Dataset) -> RemovableHandle:
+    """Stops a model whose logits are of another number of classes, though it may never predict one that is not there.
+
+    Raises:
+        UsageError: when the model runs.
+    """
+
+    def check(module: nn.Module, inputs: Any, logits: Any) -> None:
+        if isinstance(logits, torch.Tensor) and logits.ndim == 4 and logits.shape[1] != dataset.num_classes:
+            raise UsageError(
+                f"the model gives {logits.shape[1]} classes, {dataset.name} has {dataset.num_classes}; evaluate it on "
+                "the data set it was made for"
+            )
+
+    return model.register_forward_hook(check)
 
 
 def _conditions(dataset: Dataset, protocol: Protocol, place: torch.device, dtype: str) -> dict[str, Any]:

@@ -20,8 +20,10 @@ from segzoo.processes.group import Group
 from segzoo.protocol import Protocol
 from segzoo.registry import create_model, entry, get_protocol
 from segzoo.results import Expected, Run
+from segzoo.weights.digest import digest_of
 from segzoo.weights.load import LoadReport
 from segzoo.weights.records import weights_sha256
+from segzoo.zoo.foreign_names import assumptions, chooses_classes, foreign_protocol, is_foreign_name, protocol_word
 from segzoo.zoo.manifest import load_manifest
 
 
@@ -121,6 +123,7 @@ class Opened:
         name: of the zoo.
         protocol_word: the protocol's name.
         fuse: batch norms were folded.
+        assumed: what was guessed of a model from elsewhere.
     """
 
     name: str
@@ -129,6 +132,7 @@ class Opened:
     protocol: Protocol
     protocol_word: str
     fuse: bool
+    assumed: list[str]
 
     def completed(self, run: Run) -> Run:
         """The record with the facts of weights and data, and beside a plain evaluation the published figure."""
@@ -138,7 +142,7 @@ class Opened:
             model={**run.model, **_weights_facts(self.model)},
             conditions={**run.conditions, "protocol": self.protocol_word, "fuse": self.fuse},
             expected=self._expected(run),
-            notes=[*run.notes, *missing, *_load_notes(self.model)],
+            notes=[*run.notes, *missing, *self.assumed, *_load_notes(self.model)],
             status="partial" if missing else run.status,
         )
 
@@ -166,15 +170,24 @@ def open_name(
 ) -> Opened:
     """The model, data set and protocol of an evaluation; arguments and errors are those of `evaluate_name`."""
     model_entry = entry(name)
-    base = get_protocol(protocol or name)
+    own_data = str(dataset) if dataset is not None else None
+    if is_foreign_name(name):
+        base = foreign_protocol(name, chosen=protocol, dataset=own_data)
+        word = protocol_word(name, chosen=protocol, dataset=own_data)
+        assumed = assumptions(name, protocol=protocol, dataset=own_data)
+    else:
+        base, word, assumed = get_protocol(protocol or name), protocol or model_entry.protocol, []
     used = base.aug_test() if aug_test else base
     pick_device(device)
     # Device and data first: they are checked in a moment, weights may be a long download.
+    if not dataset and not model_entry.dataset:
+        raise UsageError(f"{name} has {model_entry.num_classes} classes, as no data set of the zoo has: give --dataset")
     data = open_dataset(dataset or model_entry.dataset, root=data_root, split=split)
-    if checkpoint is None and data.num_classes != model_entry.num_classes:
+    own_classes = checkpoint is None and not chooses_classes(name)
+    if own_classes and data.num_classes != model_entry.num_classes:
         raise UsageError(
             f"{name} has {model_entry.num_classes} classes, {data.name} has {data.num_classes}; "
-            f"{name} was made for {model_entry.dataset}"
+            f"{name} was made for {model_entry.dataset or 'other data'}"
         )
     model = create_model(
         name,
@@ -189,8 +202,9 @@ def open_name(
         model=model,
         dataset=data,
         protocol=used,
-        protocol_word=_protocol_word(protocol or model_entry.protocol, aug_test),
+        protocol_word=_protocol_word(word, aug_test),
         fuse=fuse,
+        assumed=assumed,
     )
 
 
@@ -257,7 +271,8 @@ def _weights_facts(model: nn.Module) -> dict[str, Any]:
     """Hash, layout and file of the weights, from the report that loading them left."""
     report: LoadReport | None = getattr(model, "load_report", None)
     if report is None:
-        return {}
+        # From a library of its own, or a function: no file here that could be hashed.
+        return {"values_sha256": digest_of(model)}
     return {
         "weights_sha256": weights_sha256(report.path),
         "layout": report.layout,

@@ -9,7 +9,7 @@ import msgspec
 from segzoo import __version__
 from segzoo.export.program import Program
 from segzoo.protocol import Protocol
-from segzoo.registry import dataset_entry, entry
+from segzoo.registry import class_names, entry
 
 OUTPUT = (
     "logits [batch, classes, h, w] at the network's own resolution; resize them to the image (bilinear), then argmax"
@@ -32,7 +32,7 @@ def metadata(name: str, protocol: Protocol, program: Program, *, weights: str) -
         "weights": weights,
         "licence": model.licence or "unknown",
         "dataset": model.dataset,
-        "classes": json.dumps(dataset_entry(model.dataset).classes),
+        "classes": json.dumps(class_names(name)),
         "input": "image [batch, 3, height, width], RGB, float32, (pixel - mean) / std with pixels in 0..255",
         "mean": json.dumps(protocol.mean),
         "std": json.dumps(protocol.std),

@@ -31,6 +31,6 @@ def logits_of(output: Any) -> Tensor:
             return value
     keys = f" with the keys {', '.join(map(str, output))}" if isinstance(output, dict) else ""
     raise UsageError(
-        f"the model gives a {type(output).__name__}{keys}; it must give logits [B, C, h, w], as a tensor or under one of "
-        f"{', '.join(_KEYS)}"
+        f"the model gives a {type(output).__name__}{keys}; it must give logits [B, C, h, w], as a tensor or under "
+        f"{' or '.join(_KEYS)}"
     )

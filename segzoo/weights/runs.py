@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from segzoo.errors import SegzooError
+from segzoo.registry import entry
 from segzoo.results import Run, Stopwatch, command_line, environment
 from segzoo.weights.download import cached, obtain
 from segzoo.weights.partial import Partial
 from segzoo.weights.records import read_record, weights_sha256
 from segzoo.weights.sources import Source, weights_source
-from segzoo.zoo.manifest import load_manifest
 
 
 def download_all(
@@ -25,13 +25,12 @@ def download_all(
         dry_run: say what would be done; nothing is written and the network is not used.
         progress: show a bar (on a terminal) and words on stderr.
     """
-    models = load_manifest().models
     runs: list[Run] = []
     errors: list[SegzooError] = []
     for name in names:
         watch = Stopwatch()
         try:
-            source = weights_source(name, models[name], part)
+            source = weights_source(name, entry(name), part)
             run = _plan(source, force) if dry_run else _download(source, watch, force=force, progress=progress)
         except SegzooError as error:
             errors.append(error)
@@ -42,8 +41,7 @@ def download_all(
 
 def without_weights(names: list[str], part: str) -> list[str]:
     """Those of the models that have no weights for a part ("model" or "backbone")."""
-    models = load_manifest().models
-    return [name for name in names if not any(weights.part == part for weights in models[name].weights)]
+    return [name for name in names if not any(weights.part == part for weights in entry(name).weights)]
 
 
 def _download(source: Source, watch: Stopwatch, *, force: bool, progress: bool) -> Run:

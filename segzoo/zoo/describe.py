@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import yaml
 
-from segzoo.registry import entry
+from segzoo.registry import entry, get_protocol
 from segzoo.results import Run
 from segzoo.zoo.manifest import load_manifest
 
@@ -70,8 +70,8 @@ def _whole(name: str) -> dict[str, Any]:
     parts: dict[str, Any] = {"name": name}
     parts["architecture"] = model.architecture
     parts["num_classes"] = model.num_classes
-    parts["dataset"] = {"name": model.dataset, **msgspec.to_builtins(manifest.datasets[model.dataset])}
-    parts["protocol"] = {"name": model.protocol, **msgspec.to_builtins(manifest.protocols[model.protocol])}
+    parts["dataset"] = {"name": model.dataset, **msgspec.to_builtins(manifest.datasets.get(model.dataset, {}))}
+    parts["protocol"] = {"name": model.protocol, **msgspec.to_builtins(get_protocol(name))}
     if model.recipe:
         parts["recipe"] = {"name": model.recipe, **msgspec.to_builtins(manifest.recipes[model.recipe])}
     parts["weights"] = model.weights

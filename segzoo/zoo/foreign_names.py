@@ -1,5 +1,7 @@
-"""Names of models from elsewhere, wherever a name of the zoo may stand: hf:FOLDER_OR_ID, smp:ARCHITECTURE[:ENCODER] and
-MODULE:FUNCTION. What they do not say of data set, protocol and normalisation is guessed, and the guess is told. No torch.
+"""Names of models from elsewhere: hf:FOLDER_OR_ID, smp:ARCHITECTURE[:ENCODER] and MODULE:FUNCTION.
+
+They may stand wherever a name of the zoo may. What they do not say of data set, protocol and normalisation is guessed,
+and the guess is told. No torch.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from segzoo.errors import UsageError
+from segzoo.errors import UsageError, suggestion
 from segzoo.protocol import Protocol
 from segzoo.zoo import hugging_face_files as hugging_face
 from segzoo.zoo.manifest import load_manifest
@@ -29,6 +31,11 @@ def is_foreign_name(name: str) -> bool:
 def chooses_classes(name: str) -> bool:
     """Whether a model from elsewhere has as many classes as it is asked for; the Hub's have their own."""
     return is_foreign_name(name) and not name.startswith(HUGGING_FACE)
+
+
+def own_class_names(name: str) -> list[str] | None:
+    """The classes as a model from elsewhere itself calls them; None where it does not say."""
+    return hugging_face.labels(_source(name)) if name.startswith(HUGGING_FACE) else None
 
 
 def needs_checkpoint(name: str) -> bool:
@@ -65,12 +72,26 @@ def with_foreign_weights(entry: Model) -> Model:
     return msgspec.structs.replace(entry, architecture=Architecture(foreign={**words, "pretrained": True}))
 
 
-def foreign_protocol(name: str, chosen: str | None = None) -> Protocol:
-    """The protocol of a model from elsewhere, or another one by name, with the model's own normalisation."""
+def protocol_word(name: str, *, chosen: str | None = None, dataset: str | None = None) -> str:
+    """The name of the protocol that a model from elsewhere gets; arguments as `foreign_protocol`."""
+    return chosen or _usual_protocol(dataset or foreign_entry(name).dataset)
+
+
+def foreign_protocol(name: str, *, chosen: str | None = None, dataset: str | None = None) -> Protocol:
+    """The protocol of a model from elsewhere, with the model's own normalisation.
+
+    Args:
+        chosen: a protocol by name; the usual one of the data set where None.
+        dataset: another data set than the model's.
+
+    Raises:
+        UsageError: no such protocol.
+    """
     protocols = load_manifest().protocols
-    fields = msgspec.to_builtins(
-        protocols.get(chosen or _usual_protocol(foreign_entry(name).dataset), Protocol(scale=None))
-    )
+    word = protocol_word(name, chosen=chosen, dataset=dataset)
+    if chosen is not None and chosen not in protocols:
+        raise UsageError(f"unknown protocol {chosen!r}{suggestion(chosen, protocols)}")
+    fields = msgspec.to_builtins(protocols.get(word, Protocol(scale=None)))
     if name.startswith(SMP) and chosen is None:
         fields["size_divisor"] = _SMP_DIVISOR
     if name.startswith(HUGGING_FACE):
@@ -78,23 +99,18 @@ def foreign_protocol(name: str, chosen: str | None = None) -> Protocol:
     return Protocol(**fields)
 
 
-def assumptions(name: str, *, dataset: bool, protocol: bool) -> list[str]:
-    """What was guessed of a model from elsewhere, a sentence each.
-
-    Args:
-        dataset: a data set was given.
-        protocol: a protocol was given.
-    """
+def assumptions(name: str, *, protocol: str | None = None, dataset: str | None = None) -> list[str]:
+    """What was guessed of a model from elsewhere, a sentence each; arguments are what was given and not guessed."""
     entry, told = foreign_entry(name), []
-    if not dataset:
+    if dataset is None:
         why = "nothing says another"
         if name.startswith(HUGGING_FACE):
             agreeing = _likely_dataset(hugging_face.labels(_source(name)))[1]
             why = f"it has {entry.num_classes} classes too, {agreeing} of them by the same name"
         told.append(f"assumed: data set {entry.dataset} ({why})")
-    if not protocol:
+    if protocol is None:
         divisor = f", sides brought up to multiples of {_SMP_DIVISOR}" if name.startswith(SMP) else ""
-        told.append(f"assumed: protocol {entry.protocol}{divisor}")
+        told.append(f"assumed: protocol {protocol_word(name, dataset=dataset)}{divisor}")
     if name.startswith(HUGGING_FACE):
         told.append(hugging_face.normalisation(_source(name))[2])
     else:

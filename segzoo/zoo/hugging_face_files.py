@@ -37,14 +37,11 @@ def normalisation(source: str) -> tuple[Triple, Triple, str]:
         return (
             IMAGENET_MEAN,
             IMAGENET_STD,
-            "assumed: ImageNet's mean and standard deviation (no preprocessor_config.json)",
+            "assumed: ImageNet's mean and deviation (no preprocessor_config.json)",
         )
     if config.get("do_flip_channel_order"):
         raise UsageError(f"{source} wants its pictures in the order blue, green, red, which no protocol here gives")
-    if not config.get("do_rescale", True):
-        factor = 1.0
-    else:
-        factor = float(config.get("rescale_factor", 1 / 255))
+    factor = float(config.get("rescale_factor", 1 / 255)) if config.get("do_rescale", True) else 1.0
     if not config.get("do_normalize", True):
         return (0.0, 0.0, 0.0), (1 / factor,) * 3, "normalisation: none but the scale, by preprocessor_config.json"
     mean, std = config.get("image_mean", [0.485, 0.456, 0.406]), config.get("image_std", [0.229, 0.224, 0.225])
@@ -89,9 +86,7 @@ def _from_hub(source: str, name: str, needed: bool) -> Path | None:
         if not needed:
             return None
         why = "the network is switched off (--offline)" if paths.offline() else "the Hub does not answer"
-        raise NetworkError(
-            f"{source} is neither a folder nor in the cache of the Hugging Face Hub, and {why}"
-        ) from error
+        raise NetworkError(f"{source} is no folder and not in the cache of the Hugging Face Hub, and {why}") from error
     except EntryNotFoundError as error:
         if needed:
             raise IntegrityError(f"{source} of the Hugging Face Hub has no {name}") from error

@@ -183,13 +183,10 @@ def test_logits_that_are_no_numbers_are_an_error_that_names_the_image(two_images
         evaluate(Broken(), two_images, AS_STORED)
 
 
-def test_a_model_of_more_classes_than_the_data_set_is_refused(two_images):
-    class Beyond(nn.Module):
-        def forward(self, image):
-            return torch.arange(9.0)[None, :, None, None].expand(1, 9, 2, 2)
-
-    with pytest.raises(UsageError, match=r"the model predicts class 8 on a, but .* has the classes 0 to 3"):
-        evaluate(Beyond(), two_images, AS_STORED)
+@pytest.mark.parametrize("classes", [3, 9])
+def test_a_model_of_another_number_of_classes_than_the_data_set_is_refused(two_images, classes):
+    with pytest.raises(UsageError, match=rf"image a: the model gives {classes} classes, .* has 4"):
+        evaluate(ColourModel(classes), two_images, AS_STORED)
 
 
 def test_an_empty_data_set_is_an_error():
