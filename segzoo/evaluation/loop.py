@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from torch.utils.hooks import RemovableHandle
 
 from segzoo import kernels
 from segzoo.data import Dataset, Pair, ignore_value, open_dataset
@@ -110,7 +109,7 @@ def evaluate(
     kernels.load_for(model, place)
     model = model.to(place)
     running = cast(nn.Module, torch.compile(model)) if compile else model
-    network = Network(running, device=place, dtype=dtype, batch_size=batch_size)
+    network = Network(_OfClasses(running, dataset), device=place, dtype=dtype, batch_size=batch_size)
     measure = _Measure(network, protocol, dataset, measures, folder)
     conditions = {
         **_conditions(dataset, protocol, place, dtype),
@@ -120,7 +119,6 @@ def evaluate(
     }
     begun = watch.seconds
     with ExitStack() as stack:
-        stack.callback(_demand_classes(running, dataset).remove)
         kept = None
         if keeper is not None:
             decisive = _what_counts(model, name or type(model).__name__, measure, conditions)
@@ -194,21 +192,26 @@ class _Measure:
             raise type(error)(f"image {pair.name}: {error}") from error
 
 
-def _demand_classes(model: nn.Module, dataset: Dataset) -> RemovableHandle:
-    """Stops a model whose logits are of another number of classes, though it may never predict one that is not there.
+class _OfClasses(nn.Module):
+    """A model that must have as many classes as a data set, though it may never predict one that is not there."""
 
-    Raises:
-        UsageError: when the model runs.
-    """
+    def __init__(self, model: nn.Module, dataset: Dataset) -> None:
+        super().__init__()
+        self.model, self.dataset = model, dataset
 
-    def check(module: nn.Module, inputs: Any, logits: Any) -> None:
-        if isinstance(logits, torch.Tensor) and logits.ndim == 4 and logits.shape[1] != dataset.num_classes:
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """The model's logits.
+
+        Raises:
+            UsageError: they are of another number of classes.
+        """
+        logits = self.model(image)
+        if isinstance(logits, torch.Tensor) and logits.ndim == 4 and logits.shape[1] != self.dataset.num_classes:
             raise UsageError(
-                f"the model gives {logits.shape[1]} classes, {dataset.name} has {dataset.num_classes}; evaluate it on "
-                "the data set it was made for"
+                f"the model gives {logits.shape[1]} classes, {self.dataset.name} has {self.dataset.num_classes}; "
+                "evaluate it on the data set it was made for"
             )
-
-    return model.register_forward_hook(check)
+        return logits
 
 
 def _conditions(dataset: Dataset, protocol: Protocol, place: torch.device, dtype: str) -> dict[str, Any]:
