@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
 from segzoo.cli.options import Json, Output, Quiet
 from segzoo.cli.output import emit, say
-from segzoo.errors import ToleranceError
-from segzoo.results import write_text_atomically
+from segzoo.errors import SegzooError, ToleranceError
+from segzoo.results import Run, write_text_atomically
 
 app = typer.Typer(
     help="Compile, inspect and verify the operators that PyTorch lacks.",
@@ -53,14 +54,19 @@ def status(json: Json = False) -> None:
 
 
 @app.command()
-def check(json: Json = False, output: Output = None, quiet: Quiet = False) -> None:
+def check(
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:N or auto.")] = "cpu",
+    json: Json = False,
+    output: Output = None,
+    quiet: Quiet = False,
+) -> None:
     """Verify forward and backward against the float64 reference; exit code 7 when out of tolerance."""
     from segzoo.kernels.inspect import check_run
 
     def tell(line: str) -> None:
         say(line, quiet=quiet) if json else typer.echo(line)
 
-    run = check_run(tell)
+    run = check_run(tell, device)
     if json or output:
         emit([run], json=True, output=output)
     if run.status == "failed":
@@ -83,15 +89,35 @@ def bench(
     ] = None,
     threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of PyTorch and of the rivals.")] = 1,
     quick: Annotated[bool, typer.Option("--quick", help="Few rounds, for a look; marks the result partial.")] = False,
+    device: Annotated[Kind, typer.Option("--device", help="Whose claims; cuda runs each row and more on its own.")] = (
+        Kind.cpu
+    ),
+    rehearse: Annotated[
+        bool, typer.Option("--rehearse", help="With --device cuda: run its sections on the CPU with small problems.")
+    ] = False,
     json: Json = False,
     output: Output = None,
     quiet: Quiet = False,
 ) -> None:
-    """Measure every claim of speed on this CPU against a rival in the same process, in turn with it."""
+    """Measure every claim of speed on this machine against a rival in the same process, in turn with it."""
     from segzoo.kernel_bench.run import bench_run
     from segzoo.report.kernel_bench import text_of
 
-    run = bench_run(rows or [], threads=threads, quick=quick, tell=lambda line: say(line, quiet=quiet))
+    def tell(line: str) -> None:
+        say(line, quiet=quiet)
+
+    if device == Kind.cuda:
+        run = _bench_on_a_gpu(rows or [], quick, rehearse, tell)
+    else:
+        run = bench_run(rows or [], threads=threads, quick=quick, tell=tell)
     if output is not None:
         write_text_atomically(output, run.to_json() + "\n")
     typer.echo(run.to_json() if json else text_of(run))
+    if failed := run.metrics.get("sections_failed"):
+        raise SegzooError(f"{failed} of {run.metrics['sections']} sections failed; the notes say why")
+
+
+def _bench_on_a_gpu(rows: list[str], quick: bool, rehearse: bool, tell: Callable[[str], None]) -> Run:
+    from segzoo.kernel_bench.cuda_run import bench_cuda
+
+    return bench_cuda(rows, quick=quick, rehearse=rehearse, tell=tell)

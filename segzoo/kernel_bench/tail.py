@@ -1,4 +1,4 @@
-"""The evaluation tail on the CPU: logits of 150 classes at stride 4 -> the confusion matrix of one picture."""
+"""The evaluation tail: logits of 150 classes at stride 4 -> the confusion matrix of one picture."""
 
 from __future__ import annotations
 
@@ -14,28 +14,30 @@ from segzoo.inference.windows import windows
 from segzoo.kernel_bench.contest import Contest
 
 CLASSES, HEIGHT, WIDTH = 150, 512, 683
+_CPU = torch.device("cpu")
 _STRIDE = 4
 _SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 View = tuple[Tensor, tuple[int, int], bool]
 """Logits [1, C, h, w], the network's input size, and whether the view is mirrored."""
 
 
-def one_view_contests() -> list[Contest]:
+def one_view_contests(device: torch.device = _CPU) -> list[Contest]:
     """One view: 128x171 -> 512x683."""
-    return [_contest("one view", _views((1.0,), mirrored=(False,)))]
+    return [_contest("one view", _views((1.0,), mirrored=(False,), device=device), device)]
 
 
-def twelve_views_contests() -> list[Contest]:
+def twelve_views_contests(device: torch.device = _CPU) -> list[Contest]:
     """Six scales, each also mirrored."""
-    return [_contest("12 views", _views(_SCALES, mirrored=(False, True)))]
+    return [_contest("12 views", _views(_SCALES, mirrored=(False, True), device=device), device)]
 
 
-def _contest(case: str, views: list[View]) -> Contest:
-    label = torch.randint(0, CLASSES, (HEIGHT, WIDTH), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
+def _contest(case: str, views: list[View], device: torch.device = _CPU) -> Contest:
+    label = torch.randint(0, CLASSES, (HEIGHT, WIDTH), generator=torch.Generator().manual_seed(1))
+    label = label.to(device, torch.uint8)
     return Contest(case=case, ours=_ours(views, label), rival=_published(views, label))
 
 
-def _views(scales: Sequence[float], *, mirrored: Sequence[bool]) -> list[View]:
+def _views(scales: Sequence[float], *, mirrored: Sequence[bool], device: torch.device = _CPU) -> list[View]:
     generator = torch.Generator().manual_seed(0)
     views = []
     for scale in scales:
@@ -44,7 +46,7 @@ def _views(scales: Sequence[float], *, mirrored: Sequence[bool]) -> list[View]:
         for flipped in mirrored:
             # Smooth, as a network's logits are: neighbours differ by less than the classes do.
             coarse = torch.randn(1, CLASSES, 2 + height // 8, 2 + width // 8, generator=generator) * 3
-            logits = F.interpolate(coarse, size=(height, width), mode="bicubic")
+            logits = F.interpolate(coarse, size=(height, width), mode="bicubic").to(device)
             views.append((logits, size, flipped))
     return views
 

@@ -6,6 +6,7 @@ itself makes in the same precision on the same inputs, no more.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -33,6 +34,7 @@ class Case:
     dilation: int = 1
     with_bias: bool = True
     dtype: torch.dtype = torch.float32
+    device: str = "cpu"
 
     def __str__(self) -> str:
         bias = "" if self.with_bias else ", no bias"
@@ -70,20 +72,32 @@ class Finding:
         return self.error <= self.tolerance
 
 
-def verify_forward() -> Iterator[Finding]:
+DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+"""What is checked on CUDA, where each has kernels of its own."""
+
+
+def cases(device: str = "cpu") -> tuple[Case, ...]:
+    """CASES as they are for the CPU; in every dtype for another device."""
+    if device == "cpu":
+        return CASES
+    plain = dict.fromkeys(dataclasses.replace(case, dtype=torch.float32, device=device) for case in CASES)
+    return tuple(dataclasses.replace(case, dtype=dtype) for dtype in DTYPES for case in plain)
+
+
+def verify_forward(device: str = "cpu") -> Iterator[Finding]:
     """Compares the output of every case."""
-    for case in CASES:
+    for case in cases(device):
         exact = _results(case, torch.float64, use_reference=True, backward=False)
         yield from _findings("forward", case, exact, ("output",))
 
 
-def verify_backward() -> Iterator[Finding]:
+def verify_backward(device: str = "cpu") -> Iterator[Finding]:
     """Compares the four gradients of every case, then runs gradcheck in float64 on a small one."""
-    for case in CASES:
+    for case in cases(device):
         exact = _results(case, torch.float64, use_reference=True, backward=True)
         names = _GRADIENTS if case.with_bias else _GRADIENTS[:3]
         yield from _findings("backward", case, exact, names)
-    yield _gradcheck()
+    yield _gradcheck(device)
 
 
 def _findings(part: str, case: Case, exact: list[Tensor], names: tuple[str, ...]) -> Iterator[Finding]:
@@ -91,12 +105,23 @@ def _findings(part: str, case: Case, exact: list[Tensor], names: tuple[str, ...]
     ours = _results(case, case.dtype, use_reference=False, backward=backward)
     plain = _results(case, case.dtype, use_reference=True, backward=backward)
     for name, truth, value, rival in zip(names, exact, ours, plain, strict=True):
-        yield compare(part, str(case), name, value, rival, truth)
+        yield compare(part, str(case), name, value, rival, truth, floor=floor_of(case.dtype, case.device))
 
 
-def compare(part: str, case: str, result: str, value: Tensor, rival: Tensor, truth: Tensor) -> Finding:
+def floor_of(dtype: torch.dtype, device: str) -> float:
+    """The error that is always allowed, of the largest value.
+
+    On tensor cores half-precision kernels round what they multiply, where the reference has float32 copies.
+    """
+    rounds = device != "cpu" and dtype in (torch.bfloat16, torch.float16)
+    return 2 * torch.finfo(dtype).eps if rounds else _FLOOR
+
+
+def compare(
+    part: str, case: str, result: str, value: Tensor, rival: Tensor, truth: Tensor, *, floor: float = _FLOOR
+) -> Finding:
     """The error of `value` against float64's `truth`, held to that of the reference, `rival`."""
-    tolerance = max(_FACTOR * _relative_error(rival, truth), _FLOOR)
+    tolerance = max(_FACTOR * _relative_error(rival, truth), floor)
     return Finding(part=part, case=case, result=result, error=_relative_error(value, truth), tolerance=tolerance)
 
 
@@ -119,7 +144,7 @@ def _inputs(case: Case, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor | No
     table = 2 * case.kernel_size - 1
     bias = torch.randn(case.heads, table, table, generator=generator, dtype=torch.float64)
     # rounded to the case's dtype first, so that every run sees the same numbers
-    values = [tensor.to(case.dtype).to(dtype) for tensor in (qkv, grad, bias)]
+    values = [tensor.to(case.dtype).to(case.device, dtype) for tensor in (qkv, grad, bias)]
     return values[0], values[1], values[2] if case.with_bias else None
 
 
@@ -138,9 +163,10 @@ def _results(case: Case, dtype: torch.dtype, *, use_reference: bool, backward: b
     return list(gradients if case.with_bias else gradients[:3])
 
 
-def _gradcheck() -> Finding:
+def _gradcheck(device: str) -> Finding:
     """Finite differences in float64 on a 6x8 map, kernel 3, dilation 2."""
-    case = Case(batch=1, height=6, width=8, heads=2, head_dim=3, kernel_size=3, dilation=2, dtype=torch.float64)
+    small = Case(batch=1, height=6, width=8, heads=2, head_dim=3, kernel_size=3, dilation=2, dtype=torch.float64)
+    case = dataclasses.replace(small, device=device)
     qkv, _, bias = _inputs(case, torch.float64)
     assert bias is not None
 

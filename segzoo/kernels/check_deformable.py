@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from segzoo.kernels import deformable_reference as reference
-from segzoo.kernels.check import Finding, compare, passed_or_not
+from segzoo.kernels.check import DTYPES, Finding, compare, floor_of, passed_or_not
 from segzoo.kernels.deformable import deformable_attention
 
 _GRADIENTS = ("grad_value", "grad_locations", "grad_weights")
@@ -26,6 +27,7 @@ class Case:
     points: int
     shapes: tuple[tuple[int, int], ...]
     dtype: torch.dtype = torch.float32
+    device: str = "cpu"
 
     @property
     def flat(self) -> list[int]:
@@ -49,24 +51,32 @@ CASES = (
 )
 
 
-def verify_forward() -> Iterator[Finding]:
+def cases(device: str = "cpu") -> tuple[Case, ...]:
+    """CASES as they are for the CPU; in every dtype for another device."""
+    if device == "cpu":
+        return CASES
+    plain = dict.fromkeys(dataclasses.replace(case, dtype=torch.float32, device=device) for case in CASES)
+    return tuple(dataclasses.replace(case, dtype=dtype) for dtype in DTYPES for case in plain)
+
+
+def verify_forward(device: str = "cpu") -> Iterator[Finding]:
     """Compares the output of every case."""
-    for case in CASES:
+    for case in cases(device):
         yield from _findings("deformable forward", case, False, ("output",))
 
 
-def verify_backward() -> Iterator[Finding]:
+def verify_backward(device: str = "cpu") -> Iterator[Finding]:
     """Compares the three gradients of every case, then runs gradcheck in float64 on a small one."""
-    for case in CASES:
+    for case in cases(device):
         yield from _findings("deformable backward", case, True, _GRADIENTS)
-    yield _gradcheck()
+    yield _gradcheck(device)
 
 
 def _findings(part: str, case: Case, backward: bool, names: tuple[str, ...]) -> Iterator[Finding]:
     exact, plain = (_results(case, dtype, True, backward) for dtype in (torch.float64, case.dtype))
     ours = _results(case, case.dtype, False, backward)
     for name, truth, value, rival in zip(names, exact, ours, plain, strict=True):
-        yield compare(part, str(case), name, value, rival, truth)
+        yield compare(part, str(case), name, value, rival, truth, floor=floor_of(case.dtype, case.device))
 
 
 def _inputs(case: Case, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -88,8 +98,11 @@ def _inputs(case: Case, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Ten
     weights = draw(*places).flatten(3).softmax(-1).view(places)
     grad = draw(case.batch, case.queries, case.heads * case.head_dim) - 0.5
     # Rounded to the case's dtype first, so that every run sees the same numbers.
-    rounded = [tensor.to(case.dtype).to(dtype) for tensor in (value, locations, weights, grad)]
-    return rounded[0], rounded[1], rounded[2], rounded[3]
+    wide = torch.promote_types(case.dtype, torch.float32)
+    value, grad = (tensor.to(case.dtype).to(case.device, dtype) for tensor in (value, grad))
+    computing = torch.promote_types(dtype, torch.float32)
+    locations, weights = (tensor.to(wide).to(case.device, computing) for tensor in (locations, weights))
+    return value, locations, weights, grad
 
 
 def _results(case: Case, dtype: torch.dtype, use_reference: bool, backward: bool) -> list[Tensor]:
@@ -103,14 +116,16 @@ def _results(case: Case, dtype: torch.dtype, use_reference: bool, backward: bool
     return [attend(*arguments)]
 
 
-def _gradcheck() -> Finding:
+def _gradcheck(device: str) -> Finding:
     """Finite differences in float64 on two levels of a few tokens."""
-    case = Case(batch=1, queries=2, heads=2, head_dim=3, points=2, shapes=((3, 4), (2, 2)), dtype=torch.float64)
+    small = Case(batch=1, queries=2, heads=2, head_dim=3, points=2, shapes=((3, 4), (2, 2)), dtype=torch.float64)
+    case = dataclasses.replace(small, device=device)
     value, locations, weights, _ = _inputs(case, torch.float64)
     inputs = (value.requires_grad_(), locations.requires_grad_(), weights.requires_grad_())
     passed = torch.autograd.gradcheck(
         lambda *tensors: deformable_attention(tensors[0], case.shapes, tensors[1], tensors[2]),
         inputs,
         raise_exception=False,
+        nondet_tol=1e-12,  # on CUDA the gradient of the values is summed in no fixed order
     )
     return passed_or_not("deformable backward", str(case), passed)

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from segzoo import kernels, paths
+from segzoo.device import pick_device
 from segzoo.errors import UnavailableError, UsageError
 from segzoo.kernels import build as builder
-from segzoo.kernels import check, check_crop, check_deformable
+from segzoo.kernels import check, check_crop, check_deformable, check_tail
 from segzoo.kernels.native import choice
 from segzoo.kernels.sources import CPU, CUDA, operators
 from segzoo.kernels.toolchain import find_toolchain
@@ -95,21 +96,31 @@ def _cuda_status() -> dict[str, Any]:
     return words | {"cuda_kernel": "reference" if choice() == "reference" else "native"}
 
 
-def check_run(tell: Callable[[str], None]) -> Run:
+def verifications(device: str) -> dict[str, Iterator[check.Finding]]:
+    """What `segzoo kernel check` compares on a device, part by part."""
+    parts = {
+        "forward": check.verify_forward(device),
+        "backward": check.verify_backward(device),
+        "deformable forward": check_deformable.verify_forward(device),
+        "deformable backward": check_deformable.verify_backward(device),
+        "tail": check_tail.verify(device),
+    }
+    return parts | ({"training crop": check_crop.verify()} if device == CPU else {})
+
+
+def check_run(tell: Callable[[str], None], device: str = CPU) -> Run:
     """Verifies forward and backward of the kernels that this process uses, telling a line for each part.
 
     The Run has every comparison in its breakdown; its status is "failed" when one is out of tolerance.
+
+    Raises:
+        UnavailableError: a device that this machine does not have.
     """
     watch = Stopwatch()
-    kernels.load()
-    tell(f"kernel: {kernels.describe()}")
-    parts = {
-        "forward": check.verify_forward(),
-        "backward": check.verify_backward(),
-        "deformable forward": check_deformable.verify_forward(),
-        "deformable backward": check_deformable.verify_backward(),
-        "training crop": check_crop.verify(),
-    }
+    place = pick_device(device)
+    kernels.load(place)
+    tell(f"kernel: {kernels.describe(place)}")
+    parts = verifications(str(place))
     findings = [finding for name, found in parts.items() for finding in _part(name, found, tell)]
     wrong = [finding for finding in findings if not finding.within]
     rows = [
@@ -119,7 +130,7 @@ def check_run(tell: Callable[[str], None]) -> Run:
     return _finished(
         "kernel check",
         watch,
-        conditions={"kernel": kernels.describe(), "truth": "float64 reference"},
+        conditions={"device": str(place), "kernel": kernels.describe(place), "truth": "float64 reference"},
         metrics={"comparisons": len(findings), "out_of_tolerance": len(wrong)},
         breakdown={"comparison": rows},
         notes=kernels.notes(),

@@ -119,6 +119,12 @@ def rivals() -> Operator:
     return Operator(name="rivals", title="the rivals of the benchmark", units=_units(), place="benchmarks")
 
 
+def cuda_rivals() -> Operator:
+    """What `segzoo kernel bench --device cuda` compares with."""
+    units = (Unit(source="deformable_classic.cu", name="deformable_classic"),)
+    return Operator(name="rivals", title="the rivals on CUDA", units=units, device=CUDA, place="benchmarks")
+
+
 def _units(*flags: str) -> tuple[Unit, ...]:
     units = [Unit(source="cpu.cpp", name="cpu", flags=("-O2",)), _variant("portable", *flags)]
     if platform.machine() in ("x86_64", "AMD64"):

@@ -32,7 +32,8 @@ def text_of(run: Run) -> str:
         }
         for claim in run.breakdown["claim"]
     ]
-    tables = [table(claims, as_written=True), table(_case_rows(run), as_written=True)]
+    found = [claims, _case_rows(run), _figure_rows(run), _section_rows(run)]
+    tables = [table(rows, as_written=True) for rows in found if rows]
     return "\n\n".join([*tables, _machine(run), *(f"* {note}" for note in run.notes)])
 
 
@@ -46,8 +47,10 @@ def page(runs: Sequence[Run], targets: Sequence[dict[str, Any]]) -> str:
     parts = [_INTRODUCTION, "## Targets", _targets_table(runs, targets), _never_run(runs, targets)]
     for run in runs:
         cases = table(_case_rows(run), "md", as_written=True)
-        parts += [f"## Measured on {run.environment.cpu if run.environment else 'an unnamed machine'}"]
-        parts += [_machine(run), cases, *(f"- {note}" for note in run.notes)]
+        machine = run.environment
+        parts += [f"## Measured on {(machine.device or machine.cpu) if machine else 'an unnamed machine'}"]
+        figures = [table(rows, "md", as_written=True) for rows in (_figure_rows(run), _section_rows(run)) if rows]
+        parts += [_machine(run), cases, *figures, *(f"- {note}" for note in run.notes)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -90,11 +93,39 @@ def _case_rows(run: Run) -> list[dict[str, str]]:
             "case": case["case"],
             "ours": _amount(case, "ours"),
             "rival": _amount(case, "rival"),
-            "ratio": _figure(case["ratio"], units[case["row"]]),
+            "ratio": _figure(case["ratio"], units.get(case["row"], "x")),
             "95 % interval": _interval(case),
         }
         for case in run.breakdown["case"]
     ]
+
+
+def _figure_rows(run: Run) -> list[dict[str, str]]:
+    """What a GPU's record has without a claim."""
+    return [
+        {
+            "figure": row["figure"],
+            "time": f"{row['ms']:.3g} ms",
+            "images/s": MISSING if row["images_per_second"] is None else f"{row['images_per_second']:.1f}",
+        }
+        for row in run.breakdown.get("figure", [])
+    ]
+
+
+def _section_rows(run: Run) -> list[dict[str, str]]:
+    """How the sections of a GPU's record ended, and how many comparisons were within their tolerance."""
+    rows = [
+        {
+            "section": row["section"],
+            "result": row["status"] if row["status"] == "ok" else f"FAILED: {row['error']}",
+            "seconds": f"{row['seconds']:.0f}",
+        }
+        for row in run.breakdown.get("section", [])
+    ]
+    if checks := run.breakdown.get("check", []):
+        within = sum(check["within"] for check in checks)
+        rows.append({"section": "all comparisons", "result": f"{within} of {len(checks)} within", "seconds": ""})
+    return rows
 
 
 def _amount(case: dict[str, Any], who: str) -> str:

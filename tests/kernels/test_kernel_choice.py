@@ -81,7 +81,8 @@ def test_check_says_that_forward_and_backward_are_verified() -> None:
     assert lines[2].startswith("verifying backward ... ok (28 comparisons")
     assert lines[3].startswith("verifying deformable forward ... ok (4 comparisons")
     assert lines[4].startswith("verifying deformable backward ... ok (13 comparisons")
-    assert lines[5].startswith("verifying training crop ... ok (6 comparisons")
+    assert lines[5].startswith("verifying tail ... ok (16 comparisons")
+    assert lines[6].startswith("verifying training crop ... ok (6 comparisons")
 
 
 def test_check_fails_when_an_error_is_beyond_its_tolerance(monkeypatch: pytest.MonkeyPatch) -> None:
