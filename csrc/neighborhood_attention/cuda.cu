@@ -102,6 +102,7 @@ CudaProblem describe(const Tensor& query, const Tensor& key, const Tensor& value
   problem.key = tokens(key);
   problem.value = tokens(value);
   problem.bias = bias ? bias->const_data_ptr() : nullptr;
+  segzoo::set_classes(problem);
   return problem;
 }
 

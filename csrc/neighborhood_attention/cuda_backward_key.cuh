@@ -18,18 +18,13 @@ struct Inquirer {
   unsigned attended;  // bit m: key m of the patch is in its window; upper half: bias cell of key 0, signed
 };
 
-SEGZOO_INLINE int first_inquirer(int rank, int kernel) { return static_cast<int>(inverse_begin(rank, kernel)); }
-SEGZOO_INLINE int end_of_inquirers(int rank, int count, int kernel) {
-  return static_cast<int>(inverse_end(rank, count, kernel));
-}
-
 // Queries of the keys [first, first + keys) of one axis that lie in the class.
 struct Range {
   int first, end;
 };
 SEGZOO_INLINE Range inquirers(int first, int keys, int count, int kernel) {
   const int last = first + keys < count ? first + keys - 1 : count - 1;
-  return {first_inquirer(first, kernel), end_of_inquirers(last, count, kernel)};
+  return {static_cast<int>(inverse_begin(first, kernel)), static_cast<int>(inverse_end(last, count, kernel))};
 }
 
 // Bits of the patch's four rows (or columns) of keys that a query's window holds.
@@ -43,8 +38,8 @@ __device__ __forceinline__ unsigned attended_bits(int query, int first_key, int 
 
 // Lists the patch's queries, and fills up to a multiple of 16 with entries that attend to nothing.
 __device__ inline int list_inquirers(Inquirer* list, const CudaProblem& problem, const Work& work, const Patch& patch,
-                                     const Halo& halo) {
-  const int kernel = problem.shape.kernel, width = 2 * kernel - 1;
+                                     const Halo& halo, int kernel) {
+  const int width = 2 * kernel - 1;
   const Range rows = inquirers(patch.first_row, kPatch, work.map.rows, kernel);
   const Range columns = inquirers(patch.first_column, kPatch, work.map.columns, kernel);
   const int across = columns.end - columns.first, count = (rows.end - rows.first) * across;
@@ -71,17 +66,20 @@ struct QuerySums {
 };
 
 // Log-sum-exp and row sum of the queries in shared memory.
-__device__ inline void copy_sums(QuerySums* target, const CudaProblem& problem, const Work& work, const Halo& halo) {
-  const int columns = problem.halo_columns, count = problem.halo_rows * columns;
-  for (int number = threadIdx.x; number < count; number += blockDim.x) {
-    const int row = halo.first_row + number / columns, column = halo.first_column + number % columns;
-    QuerySums sums{INFINITY, 0.0f};
-    if (row < halo.end_row && column < halo.end_column) {
-      const long index = token_index(problem.shape, work.map, work.batch, row, column, work.head);
-      sums = {kLog2E * static_cast<const float*>(problem.logsumexp)[index],
-              static_cast<const float*>(problem.row_sum)[index]};
+__device__ __forceinline__ void copy_sums(QuerySums* target, const CudaProblem& problem, const Work& work,
+                                          const Halo& halo) {
+  const TokenNumbers numbers = token_numbers(problem, work, work.batch);
+  for (int row = threadIdx.x / 32; row < problem.halo_rows; row += blockDim.x / 32) {
+    for (int column = threadIdx.x % 32; column < problem.halo_columns; column += 32) {
+      const int from_row = halo.first_row + row, from_column = halo.first_column + column;
+      QuerySums sums{INFINITY, 0.0f};
+      if (from_row < halo.end_row && from_column < halo.end_column) {
+        const long number = number_in(numbers, from_row, from_column);
+        sums = {kLog2E * static_cast<const float*>(problem.logsumexp)[number],
+                static_cast<const float*>(problem.row_sum)[number]};
+      }
+      target[row * problem.halo_columns + column] = sums;
     }
-    target[number] = sums;
   }
 }
 
@@ -100,8 +98,8 @@ __device__ __forceinline__ void inquire(float (&weights)[2][4], float (&gradient
                                         const QuerySide& side, const Inquirer* list, int offset, float scale, int width) {
   const int lane = threadIdx.x % 32, group = lane / 4, quad = lane % 4;
   const int cell = group / kPatch * width + group % kPatch;  // of row group; row group + 8 is 2 * width further
-  multiply_by_tokens<Half, head_dim>(weights, keys, side.queries + offset);
-  multiply_by_tokens<Half, head_dim>(gradients, values, side.gradients + offset);
+  multiply_by_tokens<Half, head_dim, false>(weights, keys, side.queries + offset);
+  multiply_by_tokens<Half, head_dim, false>(gradients, values, side.gradients + offset);
 #pragma unroll
   for (int column = 0; column < 4; ++column) {
     const Inquirer entry = list[8 * (column / 2) + 2 * quad + column % 2];
@@ -119,37 +117,40 @@ __device__ __forceinline__ void inquire(float (&weights)[2][4], float (&gradient
   }
 }
 
+// Where a patch of keys reads and writes, in one image, head and class.
+struct KeyPlaces {
+  Plane key, value;
+  TokenNumbers numbers;
+};
+
 template <typename Half, int head_dim>
-__device__ __forceinline__ void differentiate_keys(const CudaProblem& problem, const Work& work, const Patch& patch,
-                                                   const QuerySide& side, int count) {
+__device__ __forceinline__ void differentiate_keys(const CudaProblem& problem, const KeyPlaces& places,
+                                                   const Patch& patch, const QuerySide& side, int count, int kernel,
+                                                   int channels) {
   PatchOperand<head_dim> keys, values;
-  const int channels = problem.shape.head_dim, lane = threadIdx.x % 32;
-  read_patch<head_dim>(keys, half_address(problem.key, problem, work, patch, work.batch, 0),
-                       half_address(problem.key, problem, work, patch, work.batch, 1), channels);
-  read_patch<head_dim>(values, half_address(problem.value, problem, work, patch, work.batch, 0),
-                       half_address(problem.value, problem, work, patch, work.batch, 1), channels);
-  const float factor = static_cast<float>(problem.scale);
+  const int lane = threadIdx.x % 32;
+  read_patch<head_dim>(keys, place_of(places.key, patch, 0), place_of(places.key, patch, 1), channels);
+  read_patch<head_dim>(values, place_of(places.value, patch, 0), place_of(places.value, patch, 1), channels);
   float key_sums[head_dim / 8][4] = {}, value_sums[head_dim / 8][4] = {};
+#pragma unroll 1
   for (int first = 0; first < count; first += 16) {
     const Inquirer* list = side.list + first;
     const int offset = list[lane % 16].token * kTokenBytes<head_dim> + lane / 16 * 16;
     float weights[2][4], gradients[2][4];
-    inquire<Half, head_dim>(weights, gradients, keys, values, side, list, offset, factor * kLog2E,
-                            2 * problem.shape.kernel - 1);
+    inquire<Half, head_dim>(weights, gradients, keys, values, side, list, offset, problem.scale_log2, 2 * kernel - 1);
     unsigned operand[4];
     as_operand<Half>(operand, weights[0], weights[1]);
     add_weighted_tokens<Half, head_dim>(value_sums, operand, side.gradients + offset);
     as_operand<Half>(operand, gradients[0], gradients[1]);
     add_weighted_tokens<Half, head_dim>(key_sums, operand, side.queries + offset);
   }
-  long index[2];
-#pragma unroll
-  for (int i = 0; i < 2; ++i) index[i] = 2 * patch_index(problem, work, patch, work.batch, i) * channels;
-  char* target = static_cast<char*>(problem.grad_key);
-  write_patch<Half, head_dim>(key_sums, target + index[0], target + index[1], patch.there[0], patch.there[1], factor,
+  const float factor = static_cast<float>(problem.scale);
+  const long low = number_of(places.numbers, patch, 0), high = number_of(places.numbers, patch, 1);
+  write_patch<Half, head_dim>(key_sums, half_token(problem.grad_key, low, channels),
+                              half_token(problem.grad_key, high, channels), patch.there[0], patch.there[1], factor,
                               factor, channels);
-  target = static_cast<char*>(problem.grad_value);
-  write_patch<Half, head_dim>(value_sums, target + index[0], target + index[1], patch.there[0], patch.there[1], 1.0f,
+  write_patch<Half, head_dim>(value_sums, half_token(problem.grad_value, low, channels),
+                              half_token(problem.grad_value, high, channels), patch.there[0], patch.there[1], 1.0f,
                               1.0f, channels);
 }
 
@@ -161,38 +162,45 @@ __device__ inline void copy_bias(float* target, const CudaProblem& problem, int 
   }
 }
 
-__device__ inline Halo inquirers_of_tile(const CudaProblem& problem, const Work& work) {
-  const int kernel = problem.shape.kernel;
+__device__ inline Halo inquirers_of_tile(const CudaProblem& problem, const Work& work, int kernel) {
   const Range rows = inquirers(work.first_row, problem.tile_rows * kPatch, work.map.rows, kernel);
   const Range columns = inquirers(work.first_column, problem.tile_columns * kPatch, work.map.columns, kernel);
   return {rows.first, rows.end, columns.first, columns.end};
 }
 
-template <typename Half, int head_dim>
+// `kernel_size` 7: the head dimension is not padded; 0: any case.
+template <typename Half, int head_dim, int kernel_size>
 __global__ void __launch_bounds__(32 * kBackwardKeyWarps, head_dim <= 32 ? 2 : 1)
     backward_key_kernel(const CudaProblem problem) {
   SEGZOO_DYNAMIC_SHARED(memory);
   const Work work = find_work(problem, blockIdx.x);
   if (work.first_row >= work.map.rows || work.first_column >= work.map.columns) return;
+  const int kernel = kernel_size ? kernel_size : problem.shape.kernel;
+  const int channels = kernel_size ? head_dim : problem.shape.head_dim;
   const int tokens = problem.halo_rows * problem.halo_columns, halo_bytes = tokens * kTokenBytes<head_dim>;
   unsigned char *queries = memory, *gradients = memory + halo_bytes;
   QuerySums* sums = reinterpret_cast<QuerySums*>(gradients + halo_bytes);
-  Inquirer* list = reinterpret_cast<Inquirer*>(sums + tokens) + threadIdx.x / 32 * problem.list_size;
-  float* bias = reinterpret_cast<float*>(reinterpret_cast<Inquirer*>(sums + tokens) + blockDim.x / 32 * problem.list_size);
-  const Halo halo = inquirers_of_tile(problem, work);
-  copy_halo<head_dim>(queries, problem.query, problem, work, work.batch, halo);
-  copy_halo<head_dim>(gradients, problem.grad_output, problem, work, work.batch, halo);
+  Inquirer* lists = reinterpret_cast<Inquirer*>(sums + tokens);
+  Inquirer* list = lists + threadIdx.x / 32 * problem.list_size;
+  float* bias = reinterpret_cast<float*>(lists + blockDim.x / 32 * problem.list_size);
+  const Halo halo = inquirers_of_tile(problem, work, kernel);
+  copy_halo<head_dim>(queries, plane_of(problem.query, 2, problem, work, work.batch), problem, halo);
+  copy_halo<head_dim>(gradients, plane_of(problem.grad_output, 2, problem, work, work.batch), problem, halo);
   commit_copies();
   copy_sums(sums, problem, work, halo);
   copy_bias(bias, problem, work.head);
+  const KeyPlaces places{plane_of(problem.key, 2, problem, work, work.batch),
+                         plane_of(problem.value, 2, problem, work, work.batch),
+                         token_numbers(problem, work, work.batch)};
   wait_for_copies<0>();
   __syncthreads();
   for (int number = threadIdx.x / 32; number < problem.tile_rows * problem.tile_columns; number += blockDim.x / 32) {
     const Patch patch = find_patch(problem, work, number);
     if (!in_map(patch, work)) continue;
-    const int count = list_inquirers(list, problem, work, patch, halo);
+    const int count = list_inquirers(list, problem, work, patch, halo, kernel);
     __syncwarp();
-    differentiate_keys<Half, head_dim>(problem, work, patch, {queries, gradients, sums, bias, list}, count);
+    differentiate_keys<Half, head_dim>(problem, places, patch, {queries, gradients, sums, bias, list}, count, kernel,
+                                       channels);
     __syncwarp();
   }
 }

@@ -31,7 +31,7 @@ const char* run_forward(CudaProblem problem, const Device& device) {
   if (blocks_of(problem, images) > kMostBlocks) return kTooManyBlocks;
   if (const char* error = run_table(problem, device)) return error;
   const LaunchShape shape = shape_of(problem, images, kForwardWarps, bytes, device);
-  if (problem.shape.kernel == 7) return launch(forward_kernel<Half, head_dim, 14>, shape, problem);
+  if (is_usual(problem)) return launch(forward_kernel<Half, head_dim, 7>, shape, problem);
   return launch(forward_kernel<Half, head_dim, 0>, shape, problem);
 }
 
@@ -43,7 +43,10 @@ const char* run_backward(CudaProblem problem, void* grad_bias, const Device& dev
   if (blocks_of(problem, problem.splits) > kMostBlocks) return kTooManyBlocks;
   if (const char* error = run_table(problem, device)) return error;
   const LaunchShape shape = shape_of(problem, problem.splits, 8, bytes, device);
-  if (const char* error = launch(backward_query_kernel<Half, head_dim>, shape, problem)) return error;
+  const bool usual = is_usual(problem);
+  const char* failed = usual ? launch(backward_query_kernel<Half, head_dim, 7>, shape, problem)
+                             : launch(backward_query_kernel<Half, head_dim, 0>, shape, problem);
+  if (failed) return failed;
   if (problem.bias) {
     const unsigned width = 2 * problem.shape.kernel - 1, heads = problem.shape.heads;
     const LaunchShape sum{dim3((width * width + 31) / 32, heads), dim3(32 * kSumWarps), 0, device.stream};
@@ -53,8 +56,9 @@ const char* run_backward(CudaProblem problem, void* grad_bias, const Device& dev
   const long key_bytes = choose_tile(problem, kBackwardTiles, images, device.shared_bytes, head_dim, backward_key_bytes);
   if (key_bytes == 0) return kTooMuchShared;
   if (blocks_of(problem, images) > kMostBlocks) return kTooManyBlocks;
-  return launch(backward_key_kernel<Half, head_dim>, shape_of(problem, images, kBackwardKeyWarps, key_bytes, device),
-                problem);
+  const LaunchShape of_keys = shape_of(problem, images, kBackwardKeyWarps, key_bytes, device);
+  return usual ? launch(backward_key_kernel<Half, head_dim, 7>, of_keys, problem)
+               : launch(backward_key_kernel<Half, head_dim, 0>, of_keys, problem);
 }
 
 }  // namespace segzoo

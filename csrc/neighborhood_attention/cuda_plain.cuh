@@ -18,9 +18,9 @@ constexpr int kPlainThreads = kRunLanes * kRunsOfBlock;
 SEGZOO_INLINE int runs_of(int count) { return (count + kRun - 1) / kRun; }
 
 // Runs of one head of all images and classes.
-SEGZOO_INLINE long runs_of_head(const Geometry& shape) {
-  return static_cast<long>(shape.batch) * shape.dilation * shape.dilation * class_length(shape.height, 0, shape.dilation) *
-         runs_of(static_cast<int>(class_length(shape.width, 0, shape.dilation)));
+SEGZOO_INLINE long runs_of_head(const CudaProblem& problem) {
+  return static_cast<long>(problem.shape.batch) * problem.shape.dilation * problem.shape.dilation *
+         problem.longest_rows * runs_of(problem.longest_columns);
 }
 
 // How a lane's channels lie: in vectors of `vector`, those of the 8 lanes side by side.
@@ -91,15 +91,15 @@ __device__ inline RunWork find_run(const CudaProblem& problem, int head, long nu
   if (!exists) number = runs - 1;
   RunWork work;
   work.head = head;
-  const int across = runs_of(static_cast<int>(class_length(shape.width, 0, shape.dilation)));
+  const int across = runs_of(problem.longest_columns), down = problem.longest_rows;
   work.first = static_cast<int>(number % across) * kRun;
   number /= across;
-  const int down = static_cast<int>(class_length(shape.height, 0, shape.dilation));
   work.row = static_cast<int>(number % down);
   number /= down;
-  const int classes = shape.dilation * shape.dilation;
-  work.map = class_map(shape, static_cast<int>(number % classes));
-  work.batch = static_cast<int>(number / classes);
+  const int column = static_cast<int>(number % shape.dilation);
+  number /= shape.dilation;
+  work.map = class_map(problem, static_cast<int>(number % shape.dilation), column);
+  work.batch = static_cast<int>(number / shape.dilation);
   const bool in_rows = exists && work.row < work.map.rows;
   work.row = min(work.row, work.map.rows - 1);
 #pragma unroll

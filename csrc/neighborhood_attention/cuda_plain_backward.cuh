@@ -63,7 +63,7 @@ __global__ void __launch_bounds__(kPlainThreads) plain_backward_query_kernel(con
   const int head = blockIdx.x % problem.shape.heads, part = blockIdx.x / problem.shape.heads;
   for (int i = threadIdx.x; tables && i < kRunsOfBlock * cells; i += kPlainThreads) tables[i] = Sum(0);
   __syncthreads();
-  const long runs = runs_of_head(problem.shape);
+  const long runs = runs_of_head(problem);
   for (long first = static_cast<long>(part) * kRunsOfBlock; first < runs; first += static_cast<long>(problem.parts) * kRunsOfBlock) {
     const RunWork work = find_run(problem, head, first + group, runs);
     differentiate_query_run<P>(problem, work, tables ? tables + group * cells : nullptr);
@@ -86,7 +86,7 @@ template <typename P>
 __global__ void __launch_bounds__(kPlainThreads) plain_backward_key_kernel(const CudaProblem problem) {
   using Sum = typename P::Sum;
   const int heads = problem.shape.heads, kernel = problem.shape.kernel;
-  const long runs = runs_of_head(problem.shape), number = blockIdx.x / heads * static_cast<long>(kRunsOfBlock);
+  const long runs = runs_of_head(problem), number = blockIdx.x / heads * static_cast<long>(kRunsOfBlock);
   const RunWork work = find_run(problem, blockIdx.x % heads, number + threadIdx.x / kRunLanes, runs);
   Sum keys[kRun][P::channels], values[kRun][P::channels];
   Sum key_sums[kRun][P::channels] = {}, value_sums[kRun][P::channels] = {};

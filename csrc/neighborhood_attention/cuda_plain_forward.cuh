@@ -42,7 +42,7 @@ template <typename P>
 __global__ void __launch_bounds__(kPlainThreads) plain_forward_kernel(const CudaProblem problem) {
   using Sum = typename P::Sum;
   const int heads = problem.shape.heads, kernel = problem.shape.kernel;
-  const long runs = runs_of_head(problem.shape), number = blockIdx.x / heads * static_cast<long>(kRunsOfBlock);
+  const long runs = runs_of_head(problem), number = blockIdx.x / heads * static_cast<long>(kRunsOfBlock);
   const RunWork work = find_run(problem, blockIdx.x % heads, number + threadIdx.x / kRunLanes, runs);
   Sum queries[kRun][P::channels];
   read_run<P>(queries, problem.query, problem, work);

@@ -9,7 +9,7 @@
 namespace segzoo {
 
 inline long plain_blocks(const CudaProblem& problem) {
-  return (runs_of_head(problem.shape) + kRunsOfBlock - 1) / kRunsOfBlock * problem.shape.heads;
+  return (runs_of_head(problem) + kRunsOfBlock - 1) / kRunsOfBlock * problem.shape.heads;
 }
 
 inline LaunchShape plain_shape(long blocks, long shared_bytes, const Device& device) {

@@ -20,7 +20,23 @@ constexpr int kBackwardTiles[][2] = {{2, 4}, {2, 2}, {1, 2}, {1, 1}};
 // Bytes of a token of a padded head dimension in shared memory.
 constexpr long token_bytes(int head_dim) { return 2L * head_dim + 16; }
 
-inline long longest_class(int length, int dilation) { return class_length(length, 0, dilation); }
+// Has kernels of its own: kernel size 7, a head dimension that is not padded, and a scale that one may divide by.
+inline bool is_usual(const CudaProblem& problem) {
+  constexpr double kLeastScale = 1e-4;
+  return problem.shape.kernel == 7 && problem.shape.head_dim == padded_head_dim(problem.shape.head_dim) &&
+         problem.scale >= kLeastScale;
+}
+
+// The fields that follow from shape and scale.
+inline void set_classes(CudaProblem& problem) {
+  const Geometry& shape = problem.shape;
+  problem.longest_rows = static_cast<int>(class_length(shape.height, 0, shape.dilation));
+  problem.longest_columns = static_cast<int>(class_length(shape.width, 0, shape.dilation));
+  problem.row_kinds = axis_kinds(shape.height, shape.dilation, shape.kernel);
+  problem.column_kinds = axis_kinds(shape.width, shape.dilation, shape.kernel);
+  problem.scale_log2 = static_cast<float>(problem.scale) * kLog2E;
+  problem.table_factor = is_usual(problem) ? static_cast<float>(1.0 / problem.scale) : kLog2E;
+}
 
 inline long blocks_of(const CudaProblem& problem, long images) {
   return static_cast<long>(problem.shape.heads) * problem.tiles_across * problem.tiles_down * problem.shape.dilation *
@@ -28,11 +44,11 @@ inline long blocks_of(const CudaProblem& problem, long images) {
 }
 
 inline void set_tile(CudaProblem& problem, const int (&tile)[2]) {
-  const Geometry& shape = problem.shape;
-  const int rows = patches_of(static_cast<int>(longest_class(shape.height, shape.dilation)));
-  const int columns = patches_of(static_cast<int>(longest_class(shape.width, shape.dilation)));
+  const int rows = patches_of(problem.longest_rows), columns = patches_of(problem.longest_columns);
   problem.tile_rows = std::min(tile[0], rows);
-  problem.tile_columns = std::min(tile[1], columns);
+  problem.tile_shift = tile[1] == 4 ? 2 : tile[1] - 1;
+  while (problem.tile_shift > 0 && 1 << (problem.tile_shift - 1) >= columns) --problem.tile_shift;
+  problem.tile_columns = 1 << problem.tile_shift;
   problem.tiles_down = (rows + problem.tile_rows - 1) / problem.tile_rows;
   problem.tiles_across = (columns + problem.tile_columns - 1) / problem.tile_columns;
 }
@@ -42,11 +58,10 @@ inline void set_key_halo(CudaProblem& problem) {
   problem.halo_columns = problem.tile_columns * kPatch + problem.shape.kernel - 1;
 }
 
-// The most queries on an axis that runs of `keys` keys have, in classes of both lengths.
-inline int widest_inquirers(int length, int dilation, int kernel, int keys) {
+// The most queries on an axis that runs of `keys` keys have, in classes of either length.
+inline int widest_inquirers(int longest, int kernel, int keys) {
   int widest = 0;
-  const int longest = static_cast<int>(longest_class(length, dilation));
-  for (int count = longest - (length % dilation ? 1 : 0); count <= longest; ++count) {
+  for (int count = std::max(kernel, longest - 1); count <= longest; ++count) {
     for (int first = 0; first < count; first += keys) {
       const Range range = inquirers(first, keys, count, kernel);
       widest = std::max(widest, range.end - range.first);
@@ -56,11 +71,10 @@ inline int widest_inquirers(int length, int dilation, int kernel, int keys) {
 }
 
 inline void set_query_halo(CudaProblem& problem) {
-  const Geometry& shape = problem.shape;
-  const auto widest = [&](int length, int keys) { return widest_inquirers(length, shape.dilation, shape.kernel, keys); };
-  problem.halo_rows = widest(shape.height, problem.tile_rows * kPatch);
-  problem.halo_columns = widest(shape.width, problem.tile_columns * kPatch);
-  problem.list_size = (widest(shape.height, kPatch) * widest(shape.width, kPatch) + 15) / 16 * 16;
+  const auto widest = [&](int longest, int keys) { return widest_inquirers(longest, problem.shape.kernel, keys); };
+  problem.halo_rows = widest(problem.longest_rows, problem.tile_rows * kPatch);
+  problem.halo_columns = widest(problem.longest_columns, problem.tile_columns * kPatch);
+  problem.list_size = (widest(problem.longest_rows, kPatch) * widest(problem.longest_columns, kPatch) + 15) / 16 * 16;
 }
 
 inline long halo_tokens(const CudaProblem& problem) {
@@ -123,13 +137,10 @@ inline long plan_backward_query(CudaProblem& problem, long shared_bytes, int hea
   return bytes;
 }
 
-// Kernel size 7 has all its scores in registers; see cuda_forward.cuh.
-inline int forward_tiles(int kernel) { return key_tiles(kernel, kernel == 7 ? 2 : kChunkTiles); }
-
 // Workspaces and number of tiles; `error` where the problem does not fit the GPU's shared memory.
 inline MatrixSpace matrix_forward_space(CudaProblem problem, long shared_bytes) {
   const int head_dim = padded_head_dim(problem.shape.head_dim);
-  problem.tiles = forward_tiles(problem.shape.kernel);
+  problem.tiles = key_tiles(problem.shape.kernel, is_usual(problem) ? 2 : kChunkTiles);
   const bool fits = choose_tile(problem, kForwardTiles, problem.shape.batch, shared_bytes, head_dim, forward_bytes) > 0;
   return {problem.tiles, table_size(problem), 0, fits ? nullptr : kTooMuchShared};
 }

@@ -27,6 +27,8 @@ struct Geometry {
 struct CudaProblem {
   Geometry shape;
   double scale;
+  float scale_log2;    // times log2(e)
+  float table_factor;  // from the bias to the table: log2(e), or in units of scale_log2
   DeviceTokens query, key, value, grad_output;
   const void* bias;  // [heads, 2 * kernel - 1, 2 * kernel - 1] in the type of sums, or null
 
@@ -38,10 +40,13 @@ struct CudaProblem {
   void* grad_value;
   void* bias_parts;  // [heads, parts of a head, table cells], summed by a last kernel; or null
   float4* table;     // bias and window as additions to the scores of a patch (cuda_table.cuh)
+  int row_kinds, column_kinds;  // of patches, see there
   int tiles;         // tiles of 8 keys of a patch, an even number; those beyond its keys are masked
   int parts;         // bias parts of a head
 
-  int tile_rows, tile_columns;    // patches of a tile
+  int longest_rows, longest_columns;  // of the classes; others have one less
+  int tile_rows, tile_columns;    // patches of a tile; columns are a power of 2
+  int tile_shift;                 // its exponent
   int tiles_down, tiles_across;   // tiles of the largest class
   int halo_rows, halo_columns;    // room for the other side's tokens in shared memory
   int list_size;                  // room for the queries of a patch of keys
@@ -53,10 +58,15 @@ struct ClassMap {
   int row_residue, column_residue, rows, columns;
 };
 
-__device__ inline ClassMap class_map(const Geometry& shape, int number) {
-  const int row = number / shape.dilation, column = number % shape.dilation;
-  return {row, column, static_cast<int>(class_length(shape.height, row, shape.dilation)),
-          static_cast<int>(class_length(shape.width, column, shape.dilation))};
+// Without a division by the dilation: these are slow on a GPU.
+__device__ __forceinline__ int class_count(int longest, int length, int residue, int dilation) {
+  return longest - ((longest - 1) * dilation + residue >= length ? 1 : 0);
+}
+
+__device__ __forceinline__ ClassMap class_map(const CudaProblem& problem, int row, int column) {
+  const Geometry& shape = problem.shape;
+  return {row, column, class_count(problem.longest_rows, shape.height, row, shape.dilation),
+          class_count(problem.longest_columns, shape.width, column, shape.dilation)};
 }
 
 struct Work {
@@ -65,20 +75,66 @@ struct Work {
   ClassMap map;
 };
 
+// Takes a digit off a number.
+__device__ __forceinline__ int take(unsigned& number, unsigned base) {
+  const unsigned digit = number % base;
+  number /= base;
+  return static_cast<int>(digit);
+}
+
 // Heads come first: those of one token lie side by side in memory, and so are read at about one time.
-__device__ inline Work find_work(const CudaProblem& problem, long number) {
+__device__ inline Work find_work(const CudaProblem& problem, unsigned number) {
   const Geometry& shape = problem.shape;
   Work work;
-  work.head = static_cast<int>(number % shape.heads);
-  number /= shape.heads;
-  work.first_column = static_cast<int>(number % problem.tiles_across) * problem.tile_columns * kPatch;
-  number /= problem.tiles_across;
-  work.first_row = static_cast<int>(number % problem.tiles_down) * problem.tile_rows * kPatch;
-  number /= problem.tiles_down;
-  const int classes = shape.dilation * shape.dilation;
-  work.map = class_map(shape, static_cast<int>(number % classes));
-  work.batch = static_cast<int>(number / classes);
+  work.head = take(number, shape.heads);
+  work.first_column = take(number, problem.tiles_across) * problem.tile_columns * kPatch;
+  work.first_row = take(number, problem.tiles_down) * problem.tile_rows * kPatch;
+  const int column = take(number, shape.dilation), row = take(number, shape.dilation);
+  work.map = class_map(problem, row, column);
+  work.batch = static_cast<int>(number);
   return work;
+}
+
+// One image, head and class of a tensor: bytes from rank to rank. The host has checked that steps fit.
+struct Plane {
+  char* base;
+  int row_step, column_step;
+};
+
+__device__ __forceinline__ char* place_in(const Plane& plane, int row, int column) {
+  return plane.base + static_cast<long>(row) * plane.row_step + static_cast<long>(column) * plane.column_step;
+}
+
+__device__ __forceinline__ Plane plane_of(const DeviceTokens& tokens, int element_bytes, const CudaProblem& problem,
+                                          const Work& work, int batch) {
+  const long offset = batch * tokens.batch + work.map.row_residue * tokens.row +
+                      work.map.column_residue * tokens.column + work.head * tokens.head;
+  const int step = element_bytes * problem.shape.dilation;
+  return {static_cast<char*>(const_cast<void*>(tokens.data)) + element_bytes * offset,
+          static_cast<int>(tokens.row) * step, static_cast<int>(tokens.column) * step};
+}
+
+// Numbers of the tokens of one image, head and class in contiguous [batch, height, width, heads, ...] tensors.
+struct TokenNumbers {
+  long first;
+  int row_step, column_step;
+};
+
+__device__ __forceinline__ TokenNumbers token_numbers(const CudaProblem& problem, const Work& work, int batch) {
+  const Geometry& shape = problem.shape;
+  const int row_tokens = shape.width * shape.heads;
+  const long row = static_cast<long>(batch) * shape.height + work.map.row_residue;
+  return {row * row_tokens + work.map.column_residue * shape.heads + work.head, row_tokens * shape.dilation,
+          shape.heads * shape.dilation};
+}
+
+__device__ __forceinline__ long number_in(const TokenNumbers& numbers, int row, int column) {
+  return numbers.first + static_cast<long>(row) * numbers.row_step + static_cast<long>(column) * numbers.column_step;
+}
+
+// Address of a token of halves; and of a number a token.
+__device__ __forceinline__ char* half_token(void* data, long number, int channels) {
+  return static_cast<char*>(data) + number * (2 * channels);
 }
 
 // Offset in elements of a token of the class, in an image and a head.

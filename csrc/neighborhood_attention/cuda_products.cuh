@@ -33,19 +33,36 @@ __device__ __forceinline__ void read_patch(PatchOperand<head_dim>& patch, const 
   }
 }
 
-// scores[2][4] of 16 tokens: patch times tokens transposed, summed over channels.
-template <typename Half, int head_dim>
+// scores[2][4] of 16 tokens: patch times tokens transposed, summed over channels; added to what was there, or anew.
+template <typename Half, int head_dim, bool add>
 __device__ __forceinline__ void multiply_by_tokens(float (&scores)[2][4], const PatchOperand<head_dim>& patch,
                                                    const unsigned char* token) {
-#pragma unroll
-  for (int i = 0; i < 8; ++i) scores[i / 4][i % 4] = 0.0f;
 #pragma unroll
   for (int step = 0; step < head_dim / 16; ++step) {
     unsigned parts[4];
     load_matrices(parts, token + 32 * step);
-    multiply_add<Half>(scores[0], patch.parts[step], parts[0], parts[2]);
-    multiply_add<Half>(scores[1], patch.parts[step], parts[1], parts[3]);
+#pragma unroll
+    for (int tile = 0; tile < 2; ++tile) {
+      if (add || step > 0) multiply_add<Half>(scores[tile], patch.parts[step], parts[tile], parts[tile + 2]);
+      else multiply<Half>(scores[tile], patch.parts[step], parts[tile], parts[tile + 2]);
+    }
   }
+}
+
+// The same with what cuda_table.cuh adds to the scores. `in_units`: the table is in units of the scale, as the sums are,
+// which saves an instruction a score; else the scores are scaled here.
+template <typename Half, int head_dim, bool in_units>
+__device__ __forceinline__ void score_tokens(float (&scores)[2][4], const PatchOperand<head_dim>& patch,
+                                             const unsigned char* token, const float4* table, float scale) {
+  if constexpr (!in_units) multiply_by_tokens<Half, head_dim, false>(scores, patch, token);
+#pragma unroll
+  for (int tile = 0; tile < 2; ++tile) {
+    const float4 entry = __ldg(table + 32 * tile);
+    const float addends[4] = {entry.x, entry.y, entry.z, entry.w};
+#pragma unroll
+    for (int i = 0; i < 4; ++i) scores[tile][i] = in_units ? addends[i] : fmaf(scores[tile][i], scale, addends[i]);
+  }
+  if constexpr (in_units) multiply_by_tokens<Half, head_dim, true>(scores, patch, token);
 }
 
 // sums[head_dim / 8][4] += weights of 16 tokens times the tokens.
@@ -74,7 +91,7 @@ __device__ __forceinline__ void as_operand(unsigned (&operand)[4], const float (
 template <typename Half, int head_dim>
 __device__ __forceinline__ void write_patch(const float (&sums)[head_dim / 8][4], char* low, char* high, bool low_there,
                                             bool high_there, float low_factor, float high_factor, int channels) {
-  const int quad = threadIdx.x % 4;
+  const int quad = lane_again() % 4;
 #pragma unroll
   for (int tile = 0; tile < head_dim / 8; ++tile) {
     const int channel = 8 * tile + 2 * quad;

@@ -20,10 +20,10 @@ SEGZOO_INLINE int axis_kinds(int length, int dilation, int kernel) {
   return length % dilation == 0 ? kinds(kernel) : 2 * kinds(kernel);
 }
 
-// The kind of a patch of a class of `count` ranks, `longest` being the count of residue 0.
-SEGZOO_INLINE int kind_of(int patch, int count, int longest, int kernel) {
+// The kind of a patch of a class of `count` ranks; `longest` if it is of the longer classes.
+SEGZOO_INLINE int kind_of(int patch, int count, bool longest, int kernel) {
   const int all = kinds(kernel), patches = patches_of(count), from_end = patches - 1 - patch;
-  const int offset = count == longest ? 0 : all;
+  const int offset = longest ? 0 : all;
   if (patches <= all || patch < kinds_before(kernel)) return offset + patch;
   return offset + (from_end < kinds_after(kernel) ? all - 1 - from_end : kinds_before(kernel));
 }
@@ -39,28 +39,25 @@ SEGZOO_INLINE int patch_of_kind(int kind, int count, int kernel) {
 constexpr int kChunkTiles = 8;
 
 // Tiles of 8 keys that a patch looks at, rounded up to a multiple.
-SEGZOO_INLINE int key_tiles(int kernel, int multiple) {
+SEGZOO_INLINE constexpr int key_tiles(int kernel, int multiple) {
   const int side = kernel + kPatch - 1;
   return (side * side + 8 * multiple - 1) / (8 * multiple) * multiple;
 }
 
 SEGZOO_INLINE long table_size(const CudaProblem& problem) {
-  const Geometry& shape = problem.shape;
-  return static_cast<long>(problem.bias ? shape.heads : 1) * axis_kinds(shape.height, shape.dilation, shape.kernel) *
-         axis_kinds(shape.width, shape.dilation, shape.kernel) * problem.tiles * 32;
+  return static_cast<long>(problem.bias ? problem.shape.heads : 1) * problem.row_kinds * problem.column_kinds *
+         problem.tiles * 32;
 }
 
-// Where the table of a patch starts; a lane adds its number, a tile of keys 32.
-__device__ inline const float4* table_of(const CudaProblem& problem, const Work& work, int row_patch, int column_patch) {
-  const Geometry& shape = problem.shape;
-  const int kernel = shape.kernel;
-  const int row = kind_of(row_patch, work.map.rows, static_cast<int>(class_length(shape.height, 0, shape.dilation)), kernel);
-  const int column =
-      kind_of(column_patch, work.map.columns, static_cast<int>(class_length(shape.width, 0, shape.dilation)), kernel);
-  const long head = problem.bias ? work.head : 0;
-  const long variant = (head * axis_kinds(shape.height, shape.dilation, kernel) + row) *
-                           axis_kinds(shape.width, shape.dilation, kernel) + column;
-  return problem.table + variant * problem.tiles * 32;
+// Where the table of a patch starts; a lane adds its number, a tile of keys 32. `kernel` may be a constant.
+__device__ __forceinline__ const float4* table_of(const CudaProblem& problem, const Work& work, int first_row,
+                                                  int first_column, int kernel) {
+  const ClassMap& map = work.map;
+  const int row = kind_of(first_row / kPatch, map.rows, map.rows == problem.longest_rows, kernel);
+  const int column = kind_of(first_column / kPatch, map.columns, map.columns == problem.longest_columns, kernel);
+  const int head = problem.bias ? work.head : 0;
+  const int variant = (head * problem.row_kinds + row) * problem.column_kinds + column;
+  return problem.table + static_cast<long>(variant) * (problem.tiles * 32);
 }
 
 }  // namespace segzoo

@@ -11,9 +11,9 @@ struct AxisEntry {
   int bias;
 };
 
-__device__ inline AxisEntry axis_entry(int kind, int length, int dilation, int kernel, int query, int key) {
+__device__ inline AxisEntry axis_entry(int kind, int longest, int kernel, int query, int key) {
   const int all = kinds(kernel);
-  int count = static_cast<int>(class_length(length, 0, dilation)) - (kind >= all ? 1 : 0);
+  const int count = longest - (kind >= all ? 1 : 0);
   const int first = kPatch * patch_of_kind(kind % all, count, kernel);
   if (first < 0 || first + query >= count) return {false, false, 0};
   const int rank = first + query, start = start_of_window(rank, count, kernel);
@@ -24,18 +24,17 @@ __device__ inline AxisEntry axis_entry(int kind, int length, int dilation, int k
 // One score: rows m of the operand are the queries of the patch, columns n its keys.
 __device__ inline float table_entry(const CudaProblem& problem, long variant, int m, int n) {
   const Geometry& shape = problem.shape;
-  const int columns = axis_kinds(shape.width, shape.dilation, shape.kernel);
-  const int rows = axis_kinds(shape.height, shape.dilation, shape.kernel);
+  const int columns = problem.column_kinds, rows = problem.row_kinds;
   const int side = shape.kernel + kPatch - 1, width = 2 * shape.kernel - 1;
-  const AxisEntry row = axis_entry(static_cast<int>(variant / columns % rows), shape.height, shape.dilation,
-                                   shape.kernel, m / kPatch, n / side);
-  const AxisEntry column = axis_entry(static_cast<int>(variant % columns), shape.width, shape.dilation, shape.kernel,
+  const AxisEntry row = axis_entry(static_cast<int>(variant / columns % rows), problem.longest_rows, shape.kernel,
+                                   m / kPatch, n / side);
+  const AxisEntry column = axis_entry(static_cast<int>(variant % columns), problem.longest_columns, shape.kernel,
                                       m % kPatch, n % side);
   if (!row.query || !column.query) return 0.0f;  // not stored; finite, so that nothing becomes NaN
   if (n >= side * side || !row.inside || !column.inside) return -INFINITY;
   if (!problem.bias) return 0.0f;
   const long head = variant / columns / rows;
-  return kLog2E * static_cast<const float*>(problem.bias)[(head * width + row.bias) * width + column.bias];
+  return problem.table_factor * static_cast<const float*>(problem.bias)[(head * width + row.bias) * width + column.bias];
 }
 
 __global__ static void make_table(const CudaProblem problem, long size) {

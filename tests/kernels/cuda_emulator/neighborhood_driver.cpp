@@ -74,6 +74,7 @@ struct Run {
     p.grad_query = grad_query.data;
     p.grad_key = grad_key.data;
     p.grad_value = grad_value.data;
+    segzoo::set_classes(p);
     return p;
   }
 
