@@ -106,9 +106,19 @@ CudaProblem describe(const Tensor& query, const Tensor& key, const Tensor& value
   return problem;
 }
 
+// The tensor-core kernels step from row to row of a class with 32 bits.
+bool steps_fit(const CudaProblem& problem) {
+  const int64_t most = std::numeric_limits<int32_t>::max(), dilation = problem.shape.dilation;
+  bool fit = static_cast<int64_t>(problem.shape.width) * problem.shape.heads * dilation <= most;
+  for (const DeviceTokens* tokens : {&problem.query, &problem.key, &problem.value, &problem.grad_output}) {
+    fit &= 2 * dilation * std::max(tokens->row, tokens->column) <= most;
+  }
+  return fit;
+}
+
 // Which kernels take the problem: tensor cores where the head dimension is a multiple of 8 and the tile fits.
-bool takes_matrix(const Tensor& query, const segzoo::MatrixSpace& space) {
-  return query.element_size() == 2 && query.size(4) % 8 == 0 && space.error == nullptr;
+bool takes_matrix(const Tensor& query, const CudaProblem& problem, const segzoo::MatrixSpace& space) {
+  return query.element_size() == 2 && query.size(4) % 8 == 0 && space.error == nullptr && steps_fit(problem);
 }
 
 template <typename Run>
@@ -130,7 +140,7 @@ std::vector<int64_t> sizes(const Tensor& tensor, int dimensions) {
 const char* start_forward(const Tensor& query, CudaProblem& problem, bool aligned) {
   const Device device = device_of(query);
   const segzoo::MatrixSpace space = segzoo::matrix_forward_space(problem, device.shared_bytes);
-  if (!takes_matrix(query, space)) return segzoo::plain_forward(problem, precision_of(query), aligned, device);
+  if (!takes_matrix(query, problem, space)) return segzoo::plain_forward(problem, precision_of(query), aligned, device);
   const Tensor table = torch::stable::new_empty(query, {4 * space.table}, ScalarType::Float);
   problem.table = static_cast<float4*>(table.mutable_data_ptr());
   problem.tiles = space.tiles;
@@ -160,7 +170,7 @@ std::tuple<Tensor, Tensor> forward(const Tensor& query, const Tensor& key, const
 const char* start_backward(const Tensor& query, CudaProblem& problem, void* grad_bias, bool aligned) {
   const Device device = device_of(query);
   const segzoo::MatrixSpace space = segzoo::matrix_backward_space(problem, device.shared_bytes);
-  const bool matrix = takes_matrix(query, space);
+  const bool matrix = takes_matrix(query, problem, space);
   const int64_t width = 2 * problem.shape.kernel - 1, heads = problem.shape.heads;
   const int64_t parts = matrix ? space.parts : segzoo::plain_bias_parts(problem);
   const int64_t cells = problem.bias ? heads * parts * width * width : 0;

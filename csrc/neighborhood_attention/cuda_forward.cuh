@@ -102,6 +102,7 @@ __device__ __forceinline__ void attend(const CudaProblem& problem, const Work& w
     score_keys<Half, head_dim, kTiles, true>(scores, queries, keys, offsets, table, scale);
     add_keys<Half, head_dim, kTiles>(softmax, scores, values, offsets, scale, true);
   } else {
+#pragma unroll 1
     for (int tile = 0; tile < problem.tiles; tile += kChunkTiles) {
       float scores[kChunkTiles / 2][2][4];
       score_keys<Half, head_dim, kChunkTiles, false>(scores, queries, keys, offsets + 8 * tile, table + 32 * tile, scale);

@@ -57,8 +57,10 @@ const char* run_backward(CudaProblem problem, void* grad_bias, const Device& dev
   if (key_bytes == 0) return kTooMuchShared;
   if (blocks_of(problem, images) > kMostBlocks) return kTooManyBlocks;
   const LaunchShape of_keys = shape_of(problem, images, kBackwardKeyWarps, key_bytes, device);
-  return usual ? launch(backward_key_kernel<Half, head_dim, 7>, of_keys, problem)
-               : launch(backward_key_kernel<Half, head_dim, 0>, of_keys, problem);
+  if constexpr (head_dim < 128) {  // there the registers are too few
+    if (usual) return launch(backward_key_kernel<Half, head_dim, 7>, of_keys, problem);
+  }
+  return launch(backward_key_kernel<Half, head_dim, 0>, of_keys, problem);
 }
 
 }  // namespace segzoo

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cuda_halo.cuh"
+#include "cuda_products.cuh"
 #include "cuda_table.cuh"
 
 namespace segzoo {
@@ -13,7 +14,7 @@ struct Patch {
 };
 
 __device__ __forceinline__ Patch find_patch(const CudaProblem& problem, const Work& work, int number) {
-  const int group = threadIdx.x % 32 / 4;
+  const int group = lane_again() / 4;
   Patch patch;
   patch.first_row = work.first_row + (number >> problem.tile_shift) * kPatch;
   patch.first_column = work.first_column + (number & (problem.tile_columns - 1)) * kPatch;

@@ -1,4 +1,4 @@
-// The kernels without tensor cores. Lanes hold up to 16 channels: head dimensions up to 128.
+// The kernels without tensor cores. 32 lanes of 4 channels hold head dimensions up to 128.
 #include "cuda_plain_run.cuh"
 
 namespace segzoo {
@@ -8,13 +8,13 @@ namespace {
 template <typename Run>
 const char* for_kernel(const CudaProblem& problem, Precision precision, bool aligned, const Run& run) {
   const int head_dim = problem.shape.head_dim;
-  if (precision == Precision::kDouble) return run(Plain<double, double, 16, 1>{});
-  if (precision == Precision::kHalf) return run(Plain<__half, float, 16, 1>{});
-  if (precision == Precision::kBFloat16) return run(Plain<__nv_bfloat16, float, 16, 1>{});
-  if (!aligned || head_dim % 4) return run(Plain<float, float, 16, 1>{});
-  if (head_dim <= 32) return run(Plain<float, float, 4, 4>{});
-  if (head_dim <= 64) return run(Plain<float, float, 8, 4>{});
-  return run(Plain<float, float, 16, 4>{});
+  if (precision == Precision::kDouble) return run(Plain<double, double, 32, 1>{});
+  if (precision == Precision::kHalf) return run(Plain<__half, float, 32, 1>{});
+  if (precision == Precision::kBFloat16) return run(Plain<__nv_bfloat16, float, 32, 1>{});
+  if (!aligned || head_dim % 4) return run(Plain<float, float, 32, 1>{});
+  if (head_dim <= 32) return run(Plain<float, float, 8, 4>{});
+  if (head_dim <= 64) return run(Plain<float, float, 16, 4>{});
+  return run(Plain<float, float, 32, 4>{});
 }
 
 }  // namespace

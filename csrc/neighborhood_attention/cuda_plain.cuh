@@ -1,7 +1,7 @@
 // What the kernels without tensor cores share: float32, float64, and half precision in shapes that tensor cores do not
 // take. Products are plain multiply-adds in the type of sums; nothing is rounded to TF32.
 //
-// 8 lanes work on a run of 4 neighbouring positions of a row of a class, each lane on its share of the channels. So
+// 8, 16 or 32 lanes work on a run of 4 neighbouring positions of a row of a class, each lane on 4 of the channels. So
 // every token that is read serves 4 positions, and the sums over channels need few shuffles.
 #pragma once
 
@@ -11,9 +11,9 @@
 namespace segzoo {
 
 constexpr int kRun = 4;
-constexpr int kRunLanes = 8;
-constexpr int kRunsOfBlock = 16;
-constexpr int kPlainThreads = kRunLanes * kRunsOfBlock;
+constexpr int kChannels = 4;  // of a lane
+constexpr int kPlainThreads = 128;
+constexpr int kMostRunsOfBlock = kPlainThreads / 8;
 
 SEGZOO_INLINE int runs_of(int count) { return (count + kRun - 1) / kRun; }
 
@@ -23,14 +23,14 @@ SEGZOO_INLINE long runs_of_head(const CudaProblem& problem) {
          problem.longest_rows * runs_of(problem.longest_columns);
 }
 
-// How a lane's channels lie: in vectors of `vector`, those of the 8 lanes side by side.
-template <typename Element_, typename Sum_, int channels_, int vector_>
+// One kernel: types, lanes of a run, and how many channels of a lane lie side by side (1 or 4).
+template <typename Element_, typename Sum_, int lanes_, int vector_>
 struct Plain {
   using Element = Element_;
   using Sum = Sum_;
-  static constexpr int channels = channels_, vector = vector_;
+  static constexpr int lanes = lanes_, vector = vector_, runs = kPlainThreads / lanes_;
   static __device__ __forceinline__ int channel(int number) {
-    return (number / vector * kRunLanes + threadIdx.x % kRunLanes) * vector + number % vector;
+    return (number / vector * lanes + threadIdx.x % lanes) * vector + number % vector;
   }
 };
 
@@ -47,12 +47,12 @@ __device__ __forceinline__ double exponential(double value) { return exp(value);
 
 // The lane's channels of a token; those beyond the head dimension are zero.
 template <typename P>
-__device__ __forceinline__ void read_channels(typename P::Sum (&values)[P::channels], const void* data, long offset,
+__device__ __forceinline__ void read_channels(typename P::Sum (&values)[kChannels], const void* data, long offset,
                                               long stride, int head_dim) {
   using Element = typename P::Element;
   const Element* token = static_cast<const Element*>(data) + offset;
 #pragma unroll
-  for (int i = 0; i < P::channels; i += P::vector) {
+  for (int i = 0; i < kChannels; i += P::vector) {
     const int channel = P::channel(i);
     if constexpr (P::vector == 4) {
       const float4 four = channel < head_dim ? __ldg(reinterpret_cast<const float4*>(token + channel))
@@ -68,11 +68,11 @@ __device__ __forceinline__ void read_channels(typename P::Sum (&values)[P::chann
 }
 
 template <typename P>
-__device__ __forceinline__ void write_channels(const typename P::Sum (&values)[P::channels], void* data, long index,
+__device__ __forceinline__ void write_channels(const typename P::Sum (&values)[kChannels], void* data, long index,
                                                int head_dim, typename P::Sum factor) {
   typename P::Element* token = static_cast<typename P::Element*>(data) + index * head_dim;
 #pragma unroll
-  for (int i = 0; i < P::channels; ++i) {
+  for (int i = 0; i < kChannels; ++i) {
     if (P::channel(i) < head_dim) narrow(factor * values[i], token[P::channel(i)]);
   }
 }
@@ -111,62 +111,71 @@ __device__ inline RunWork find_run(const CudaProblem& problem, int head, long nu
   return work;
 }
 
-// Which of the run's positions the lane keeps the sums of: two lanes a position.
-__device__ __forceinline__ int own_position() { return threadIdx.x % kRunLanes / 2; }
+// Which of the run's positions the lane keeps the sums of. Every 8 lanes have all four, two lanes each.
+__device__ __forceinline__ int own_position() { return threadIdx.x % 8 / 2; }
+
+// Of the lanes with one position, the one that writes.
+template <typename P>
+__device__ __forceinline__ bool writes_own() {
+  return static_cast<int>(threadIdx.x) % P::lanes == 2 * own_position();
+}
 
 // The lane's column without an index that would put the array into memory.
 __device__ __forceinline__ int own_column(const RunWork& work) {
   return min(work.first + own_position(), work.map.columns - 1);
 }
 
-// Sums over the 8 lanes of four values; the lane gets that of its own position.
-template <typename Sum>
+// Sums over the run's lanes of four values; the lane gets that of its own position.
+template <typename P, typename Sum = typename P::Sum>
 __device__ __forceinline__ Sum sum_of_own(const Sum (&values)[kRun]) {
   const bool upper = threadIdx.x & 4, odd = threadIdx.x & 2;
   const Sum first = (upper ? values[2] : values[0]) +
                     __shfl_xor_sync(0xffffffffu, upper ? values[0] : values[2], 4);
   const Sum second = (upper ? values[3] : values[1]) +
                      __shfl_xor_sync(0xffffffffu, upper ? values[1] : values[3], 4);
-  const Sum sum = (odd ? second : first) + __shfl_xor_sync(0xffffffffu, odd ? first : second, 2);
-  return sum + __shfl_xor_sync(0xffffffffu, sum, 1);
+  Sum sum = (odd ? second : first) + __shfl_xor_sync(0xffffffffu, odd ? first : second, 2);
+  sum += __shfl_xor_sync(0xffffffffu, sum, 1);
+#pragma unroll
+  for (int step = 8; step < P::lanes; step *= 2) sum += __shfl_xor_sync(0xffffffffu, sum, step);
+  return sum;
 }
 
 // The value of every position, from the lanes that own it.
 template <typename Sum>
 __device__ __forceinline__ void spread(Sum (&values)[kRun], Sum own) {
 #pragma unroll
-  for (int i = 0; i < kRun; ++i) values[i] = __shfl_sync(0xffffffffu, own, 2 * i, kRunLanes);
+  for (int i = 0; i < kRun; ++i) values[i] = __shfl_sync(0xffffffffu, own, 2 * i, 8);
 }
 
-template <typename Sum, int channels>
-__device__ __forceinline__ Sum dot(const Sum (&a)[channels], const Sum (&b)[channels]) {
+template <typename Sum>
+__device__ __forceinline__ Sum dot(const Sum (&a)[kChannels], const Sum (&b)[kChannels]) {
   Sum sum = a[0] * b[0];
 #pragma unroll
-  for (int i = 1; i < channels; ++i) sum += a[i] * b[i];
+  for (int i = 1; i < kChannels; ++i) sum += a[i] * b[i];
   return sum;
 }
 
 // The sum over channels of four positions with one token, of the lane's own position.
-template <typename Sum, int channels>
-__device__ __forceinline__ Sum own_dot(const Sum (&run)[kRun][channels], const Sum (&token)[channels]) {
+template <typename P, typename Sum = typename P::Sum>
+__device__ __forceinline__ Sum own_dot(const Sum (&run)[kRun][kChannels], const Sum (&token)[kChannels]) {
   Sum sums[kRun];
 #pragma unroll
   for (int i = 0; i < kRun; ++i) sums[i] = dot(run[i], token);
-  return sum_of_own(sums);
+  return sum_of_own<P>(sums);
 }
 
-template <typename Sum, int channels>
-__device__ __forceinline__ void add_scaled(Sum (&run)[kRun][channels], const Sum (&factors)[kRun],
-                                           const Sum (&token)[channels]) {
+template <typename Sum>
+__device__ __forceinline__ void add_scaled(Sum (&run)[kRun][kChannels], const Sum (&factors)[kRun],
+                                           const Sum (&token)[kChannels]) {
 #pragma unroll
   for (int i = 0; i < kRun; ++i) {
 #pragma unroll
-    for (int c = 0; c < channels; ++c) run[i][c] += factors[i] * token[c];
+    for (int c = 0; c < kChannels; ++c) run[i][c] += factors[i] * token[c];
   }
 }
 
 template <typename P>
-__device__ __forceinline__ void read_token(typename P::Sum (&values)[P::channels], const DeviceTokens& tokens,
+__device__ __forceinline__ void read_token(typename P::Sum (&values)[kChannels], const DeviceTokens& tokens,
                                            const CudaProblem& problem, const RunWork& work, int row, int column) {
   read_channels<P>(values, tokens.data,
                    token_offset(tokens, problem.shape, work.map, work.batch, row, column, work.head), tokens.channel,
@@ -174,7 +183,7 @@ __device__ __forceinline__ void read_token(typename P::Sum (&values)[P::channels
 }
 
 template <typename P>
-__device__ __forceinline__ void read_run(typename P::Sum (&run)[kRun][P::channels], const DeviceTokens& tokens,
+__device__ __forceinline__ void read_run(typename P::Sum (&run)[kRun][kChannels], const DeviceTokens& tokens,
                                          const CudaProblem& problem, const RunWork& work) {
 #pragma unroll
   for (int i = 0; i < kRun; ++i) read_token<P>(run[i], tokens, problem, work, work.row, work.columns[i]);
@@ -185,7 +194,7 @@ __device__ __forceinline__ long run_index(const CudaProblem& problem, const RunW
 }
 
 template <typename P>
-__device__ __forceinline__ void write_run(const typename P::Sum (&run)[kRun][P::channels], void* data,
+__device__ __forceinline__ void write_run(const typename P::Sum (&run)[kRun][kChannels], void* data,
                                           const CudaProblem& problem, const RunWork& work,
                                           const typename P::Sum (&factors)[kRun]) {
 #pragma unroll

@@ -10,38 +10,38 @@ template <typename P>
 __device__ inline void differentiate_query_run(const CudaProblem& problem, const RunWork& work, typename P::Sum* cells) {
   using Sum = typename P::Sum;
   const int kernel = problem.shape.kernel;
-  Sum queries[kRun][P::channels], gradients[kRun][P::channels], sums[kRun][P::channels] = {}, products[kRun];
+  Sum queries[kRun][kChannels], gradients[kRun][kChannels], sums[kRun][kChannels] = {}, products[kRun];
   read_run<P>(queries, problem.query, problem, work);
   read_run<P>(gradients, problem.grad_output, problem, work);
 #pragma unroll
   for (int i = 0; i < kRun; ++i) {
-    Sum output[P::channels];
+    Sum output[kChannels];
     read_channels<P>(output, problem.output, run_index(problem, work, work.columns[i]) * problem.shape.head_dim, 1,
                      problem.shape.head_dim);
     products[i] = dot(output, gradients[i]);
   }
-  const Sum row_sum = sum_of_own(products);
+  const Sum row_sum = sum_of_own<P>(products);
   const int query_column = own_column(work), own_start = start_of_window(query_column, work.map.columns, kernel);
   const bool there = work.there[0] && work.first + own_position() < work.map.columns;
   const long own_index = run_index(problem, work, query_column);
-  if (there && threadIdx.x % 2 == 0) static_cast<Sum*>(problem.row_sum)[own_index] = row_sum;
+  if (there && writes_own<P>()) static_cast<Sum*>(problem.row_sum)[own_index] = row_sum;
   const Sum logsumexp = static_cast<const Sum*>(problem.logsumexp)[own_index];
   const int first_row = start_of_window(work.row, work.map.rows, kernel);
   const int first_column = start_of_window(work.first, work.map.columns, kernel);
   for (int row = first_row; row < first_row + kernel; ++row) {
     for (int step = 0; step < kernel + kRun - 1; ++step) {
       const int column = min(first_column + step, work.map.columns - 1);
-      Sum key[P::channels], value[P::channels];
+      Sum key[kChannels], value[kChannels];
       read_token<P>(key, problem.key, problem, work, row, column);
       read_token<P>(value, problem.value, problem, work, row, column);
       const bool inside = there && first_column + step >= own_start && first_column + step < own_start + kernel;
       const int cell = bias_cell(kernel, work.row, query_column, row, column);
-      const Sum product = own_dot(queries, key), grad_weight = own_dot(gradients, value);
+      const Sum product = own_dot<P>(queries, key), grad_weight = own_dot<P>(gradients, value);
       const Sum score = Sum(problem.scale) * product + (inside ? bias_at<Sum>(problem, work.head, cell) : Sum(0));
       const Sum gradient = inside ? exponential(score - logsumexp) * (grad_weight - row_sum) : Sum(0);
       if (cells != nullptr) {
         // four queries and one key: four different cells. The next key's are other lanes' turn.
-        if (inside && threadIdx.x % 2 == 0) cells[cell] += gradient;
+        if (inside && writes_own<P>()) cells[cell] += gradient;
         __syncwarp();
       }
       Sum factors[kRun];
@@ -55,49 +55,52 @@ __device__ inline void differentiate_query_run(const CudaProblem& problem, const
 
 // Block: `parts` of a head share its runs. Each group of lanes has a table of its own; they are added in order.
 template <typename P>
-__global__ void __launch_bounds__(kPlainThreads) plain_backward_query_kernel(const CudaProblem problem) {
+__global__ void __launch_bounds__(kPlainThreads, 2) plain_backward_query_kernel(const CudaProblem problem) {
   using Sum = typename P::Sum;
   SEGZOO_DYNAMIC_SHARED(memory);
   Sum* tables = problem.bias_parts ? reinterpret_cast<Sum*>(memory) : nullptr;
-  const int width = 2 * problem.shape.kernel - 1, cells = width * width, group = threadIdx.x / kRunLanes;
+  const int width = 2 * problem.shape.kernel - 1, cells = width * width, group = threadIdx.x / P::lanes;
   const int head = blockIdx.x % problem.shape.heads, part = blockIdx.x / problem.shape.heads;
-  for (int i = threadIdx.x; tables && i < kRunsOfBlock * cells; i += kPlainThreads) tables[i] = Sum(0);
+  for (int i = threadIdx.x; tables && i < P::runs * cells; i += kPlainThreads) tables[i] = Sum(0);
   __syncthreads();
   const long runs = runs_of_head(problem);
-  for (long first = static_cast<long>(part) * kRunsOfBlock; first < runs; first += static_cast<long>(problem.parts) * kRunsOfBlock) {
+  for (long first = static_cast<long>(part) * P::runs; first < runs; first += static_cast<long>(problem.parts) * P::runs) {
     const RunWork work = find_run(problem, head, first + group, runs);
     differentiate_query_run<P>(problem, work, tables ? tables + group * cells : nullptr);
   }
   __syncthreads();
   for (int cell = threadIdx.x; tables && cell < cells; cell += kPlainThreads) {
     Sum sum = 0;
-    for (int i = 0; i < kRunsOfBlock; ++i) sum += tables[i * cells + cell];
+    for (int i = 0; i < P::runs; ++i) sum += tables[i * cells + cell];
     static_cast<Sum*>(problem.bias_parts)[(static_cast<long>(head) * problem.parts + part) * cells + cell] = sum;
   }
 }
 
+// Over the runs of a warp.
+template <typename P>
 __device__ __forceinline__ int warp_max(int value) {
-  for (int step = kRunLanes; step < 32; step *= 2) value = max(value, __shfl_xor_sync(0xffffffffu, value, step));
+#pragma unroll
+  for (int step = P::lanes; step < 32; step *= 2) value = max(value, __shfl_xor_sync(0xffffffffu, value, step));
   return value;
 }
 
 // A run of four keys; all queries that attend to any of them.
 template <typename P>
-__global__ void __launch_bounds__(kPlainThreads) plain_backward_key_kernel(const CudaProblem problem) {
+__global__ void __launch_bounds__(kPlainThreads, 2) plain_backward_key_kernel(const CudaProblem problem) {
   using Sum = typename P::Sum;
   const int heads = problem.shape.heads, kernel = problem.shape.kernel;
-  const long runs = runs_of_head(problem), number = blockIdx.x / heads * static_cast<long>(kRunsOfBlock);
-  const RunWork work = find_run(problem, blockIdx.x % heads, number + threadIdx.x / kRunLanes, runs);
-  Sum keys[kRun][P::channels], values[kRun][P::channels];
-  Sum key_sums[kRun][P::channels] = {}, value_sums[kRun][P::channels] = {};
+  const long runs = runs_of_head(problem), number = blockIdx.x / heads * static_cast<long>(P::runs);
+  const RunWork work = find_run(problem, blockIdx.x % heads, number + threadIdx.x / P::lanes, runs);
+  Sum keys[kRun][kChannels], values[kRun][kChannels];
+  Sum key_sums[kRun][kChannels] = {}, value_sums[kRun][kChannels] = {};
   read_run<P>(keys, problem.key, problem, work);
   read_run<P>(values, problem.value, problem, work);
   const int own = own_column(work), last = min(work.first + kRun, work.map.columns) - 1;
   const int first_row = static_cast<int>(inverse_begin(work.row, kernel));
   const int first_column = static_cast<int>(inverse_begin(work.first, kernel));
   // groups of a warp shuffle together, so all take as many steps as the longest
-  const int rows = warp_max(static_cast<int>(inverse_end(work.row, work.map.rows, kernel)) - first_row);
-  const int columns = warp_max(static_cast<int>(inverse_end(last, work.map.columns, kernel)) - first_column);
+  const int rows = warp_max<P>(static_cast<int>(inverse_end(work.row, work.map.rows, kernel)) - first_row);
+  const int columns = warp_max<P>(static_cast<int>(inverse_end(last, work.map.columns, kernel)) - first_column);
   for (int i = 0; i < rows; ++i) {
     const int row = min(first_row + i, work.map.rows - 1), row_start = start_of_window(row, work.map.rows, kernel);
     const bool row_inside = first_row + i == row && work.row >= row_start && work.row < row_start + kernel;
@@ -106,10 +109,10 @@ __global__ void __launch_bounds__(kPlainThreads) plain_backward_key_kernel(const
       const int column_start = start_of_window(column, work.map.columns, kernel);
       const bool inside = row_inside && first_column + j == column && own >= column_start && own < column_start + kernel;
       const long index = token_index(problem.shape, work.map, work.batch, row, column, work.head);
-      Sum query[P::channels], gradient[P::channels], weights[kRun], score_gradients[kRun];
+      Sum query[kChannels], gradient[kChannels], weights[kRun], score_gradients[kRun];
       read_token<P>(query, problem.query, problem, work, row, column);
       read_token<P>(gradient, problem.grad_output, problem, work, row, column);
-      const Sum product = own_dot(keys, query), grad_weight = own_dot(values, gradient);
+      const Sum product = own_dot<P>(keys, query), grad_weight = own_dot<P>(values, gradient);
       const int cell = bias_cell(kernel, row, column, work.row, own);
       const Sum score = Sum(problem.scale) * product + (inside ? bias_at<Sum>(problem, work.head, cell) : Sum(0));
       const Sum weight = inside ? exponential(score - static_cast<const Sum*>(problem.logsumexp)[index]) : Sum(0);

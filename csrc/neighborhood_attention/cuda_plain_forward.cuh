@@ -12,11 +12,11 @@ template <typename P>
 struct RunSoftmax {
   using Sum = typename P::Sum;
   Sum maximum = -INFINITY, total = 0;  // of the lane's own query
-  Sum sums[kRun][P::channels] = {};
+  Sum sums[kRun][kChannels] = {};
 };
 
 template <typename P>
-__device__ __forceinline__ void add_key(RunSoftmax<P>& softmax, const typename P::Sum (&value)[P::channels],
+__device__ __forceinline__ void add_key(RunSoftmax<P>& softmax, const typename P::Sum (&value)[kChannels],
                                         typename P::Sum score, bool inside) {
   using Sum = typename P::Sum;
   Sum factors[kRun];
@@ -29,7 +29,7 @@ __device__ __forceinline__ void add_key(RunSoftmax<P>& softmax, const typename P
 #pragma unroll
     for (int i = 0; i < kRun; ++i) {
 #pragma unroll
-      for (int c = 0; c < P::channels; ++c) softmax.sums[i][c] *= factors[i];
+      for (int c = 0; c < kChannels; ++c) softmax.sums[i][c] *= factors[i];
     }
   }
   const Sum weight = inside ? exponential(score - softmax.maximum) : Sum(0);
@@ -39,12 +39,12 @@ __device__ __forceinline__ void add_key(RunSoftmax<P>& softmax, const typename P
 }
 
 template <typename P>
-__global__ void __launch_bounds__(kPlainThreads) plain_forward_kernel(const CudaProblem problem) {
+__global__ void __launch_bounds__(kPlainThreads, 2) plain_forward_kernel(const CudaProblem problem) {
   using Sum = typename P::Sum;
   const int heads = problem.shape.heads, kernel = problem.shape.kernel;
-  const long runs = runs_of_head(problem), number = blockIdx.x / heads * static_cast<long>(kRunsOfBlock);
-  const RunWork work = find_run(problem, blockIdx.x % heads, number + threadIdx.x / kRunLanes, runs);
-  Sum queries[kRun][P::channels];
+  const long runs = runs_of_head(problem), number = blockIdx.x / heads * static_cast<long>(P::runs);
+  const RunWork work = find_run(problem, blockIdx.x % heads, number + threadIdx.x / P::lanes, runs);
+  Sum queries[kRun][kChannels];
   read_run<P>(queries, problem.query, problem, work);
   const int first_row = start_of_window(work.row, work.map.rows, kernel);
   const int first_column = start_of_window(work.first, work.map.columns, kernel);
@@ -53,11 +53,11 @@ __global__ void __launch_bounds__(kPlainThreads) plain_forward_kernel(const Cuda
   for (int row = first_row; row < first_row + kernel; ++row) {
     for (int step = 0; step < kernel + kRun - 1; ++step) {
       const int column = min(first_column + step, work.map.columns - 1);
-      Sum key[P::channels], value[P::channels];
+      Sum key[kChannels], value[kChannels];
       read_token<P>(key, problem.key, problem, work, row, column);
       read_token<P>(value, problem.value, problem, work, row, column);
       const bool inside = first_column + step >= own_start && first_column + step < own_start + kernel;
-      const Sum product = own_dot(queries, key);
+      const Sum product = own_dot<P>(queries, key);
       const int cell = bias_cell(kernel, work.row, query_column, row, column);
       const Sum bias = inside ? bias_at<Sum>(problem, work.head, cell) : Sum(0);
       add_key<P>(softmax, value, Sum(problem.scale) * product + bias, inside);
@@ -68,7 +68,7 @@ __global__ void __launch_bounds__(kPlainThreads) plain_forward_kernel(const Cuda
   write_run<P>(softmax.sums, problem.output, problem, work, totals);
 #pragma unroll
   for (int i = 0; i < kRun; ++i) {
-    if (work.there[i] && static_cast<int>(threadIdx.x) % kRunLanes == 2 * i) {
+    if (work.there[i] && own_position() == i && writes_own<P>()) {
       static_cast<Sum*>(problem.logsumexp)[run_index(problem, work, work.columns[i])] =
           softmax.maximum + log(softmax.total);
     }

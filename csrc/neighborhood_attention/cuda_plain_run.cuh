@@ -8,24 +8,24 @@
 
 namespace segzoo {
 
-inline long plain_blocks(const CudaProblem& problem) {
-  return (runs_of_head(problem) + kRunsOfBlock - 1) / kRunsOfBlock * problem.shape.heads;
+inline long plain_blocks(const CudaProblem& problem, int runs_of_block) {
+  return (runs_of_head(problem) + runs_of_block - 1) / runs_of_block * problem.shape.heads;
 }
 
 inline LaunchShape plain_shape(long blocks, long shared_bytes, const Device& device) {
   return {dim3(static_cast<unsigned>(blocks)), dim3(kPlainThreads), static_cast<size_t>(shared_bytes), device.stream};
 }
 
-// Bias parts of a head in the backward.
+// Blocks of a head in the first backward kernel, each with a part of the bias gradient.
 inline int plain_parts(const CudaProblem& problem) {
   constexpr long kBlocks = 2048;
-  const long heads = problem.shape.heads, all = plain_blocks(problem) / heads;
+  const long heads = problem.shape.heads, all = plain_blocks(problem, kMostRunsOfBlock) / heads;
   return static_cast<int>(problem.bias ? std::clamp(kBlocks / heads, 1L, all) : all);
 }
 
 template <typename P>
 const char* run_plain_forward(const CudaProblem& problem, const Device& device) {
-  const long blocks = plain_blocks(problem);
+  const long blocks = plain_blocks(problem, P::runs);
   if (blocks > kMostBlocks) return kTooManyBlocks;
   return launch(plain_forward_kernel<P>, plain_shape(blocks, 0, device), problem);
 }
@@ -34,10 +34,10 @@ const char* run_plain_forward(const CudaProblem& problem, const Device& device) 
 template <typename P>
 const char* run_plain_backward(CudaProblem problem, void* grad_bias, const Device& device) {
   using Sum = typename P::Sum;
-  const long blocks = plain_blocks(problem), width = 2 * problem.shape.kernel - 1;
+  const long blocks = plain_blocks(problem, P::runs), width = 2 * problem.shape.kernel - 1;
   if (blocks > kMostBlocks) return kTooManyBlocks;
   problem.parts = plain_parts(problem);
-  const long tables = problem.bias ? kRunsOfBlock * width * width * static_cast<long>(sizeof(Sum)) : 0;
+  const long tables = problem.bias ? P::runs * width * width * static_cast<long>(sizeof(Sum)) : 0;
   if (tables > device.shared_bytes) return kTooMuchShared;
   const LaunchShape shape = plain_shape(static_cast<long>(problem.parts) * problem.shape.heads, tables, device);
   if (const char* error = launch(plain_backward_query_kernel<P>, shape, problem)) return error;

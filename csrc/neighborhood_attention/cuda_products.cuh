@@ -20,7 +20,7 @@ struct PatchOperand {
 template <int head_dim>
 __device__ __forceinline__ void read_patch(PatchOperand<head_dim>& patch, const char* low, const char* high,
                                            int channels) {
-  const int quad = threadIdx.x % 4;
+  const int quad = lane_again() % 4;
 #pragma unroll
   for (int step = 0; step < head_dim / 16; ++step) {
 #pragma unroll

@@ -144,6 +144,7 @@ PLAIN = [
     Problem(height=7, width=9, kernel=3, head_dim=20, dtype=SINGLE, dilation=2, with_bias=False),
     Problem(height=6, width=5, kernel=5, head_dim=13, dtype=SINGLE, scale=-0.4),
     Problem(height=13, width=13, kernel=13, head_dim=4, dtype=SINGLE),
+    Problem(height=4, width=5, kernel=3, head_dim=40, dtype=SINGLE, batch=2),
     Problem(height=4, width=5, kernel=3, head_dim=70, dtype=DOUBLE, heads=2),
 ]
 

@@ -127,11 +127,13 @@ void answer(const Request& request) {
   const int64_t dtype = request.dtype, head_dim = request.head_dim;
   const bool bfloat16 = dtype == kBFloat16;
   if (dtype == kDouble) {
-    run<double, double>(request, [](auto& own) { own.template plain<segzoo::Plain<double, double, 16, 1>>(); });
+    run<double, double>(request, [](auto& own) { own.template plain<segzoo::Plain<double, double, 32, 1>>(); });
   } else if (dtype == kFloat && head_dim % 4 == 0 && head_dim <= 32) {
-    run<float, float>(request, [](auto& own) { own.template plain<segzoo::Plain<float, float, 4, 4>>(); });
+    run<float, float>(request, [](auto& own) { own.template plain<segzoo::Plain<float, float, 8, 4>>(); });
+  } else if (dtype == kFloat && head_dim % 4 == 0 && head_dim <= 64) {
+    run<float, float>(request, [](auto& own) { own.template plain<segzoo::Plain<float, float, 16, 4>>(); });
   } else if (dtype == kFloat) {
-    run<float, float>(request, [](auto& own) { own.template plain<segzoo::Plain<float, float, 16, 1>>(); });
+    run<float, float>(request, [](auto& own) { own.template plain<segzoo::Plain<float, float, 32, 1>>(); });
   } else if (bfloat16 && head_dim > 16 && head_dim <= 32) {
     run<__nv_bfloat16, float>(request, [](auto& own) { own.template matrix<32>(); });
   } else if (bfloat16 && head_dim > 32 && head_dim <= 64) {
