@@ -30,9 +30,7 @@ def test_without_a_gpu_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(UnavailableError, match="no device 'cuda'"):
         cuda_run.bench_cuda()
-    with pytest.raises(
-        UsageError, match="did you mean 'cuda-neighborhood-forward'"
-    ):
+    with pytest.raises(UsageError, match="did you mean 'cuda-neighborhood-forward'"):
         cuda_run.bench_cuda(["cuda-neighbourhood-forward"])
 
 
