@@ -97,8 +97,11 @@ def stop_after_some(process: subprocess.Popen, home: Path, number: int, *, child
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """What one process counts that is left alone, and a cache with its kernels."""
+    """What one process counts that is left alone, and a cache with the kernels of all tests."""
     home = tmp_path_factory.mktemp("home")
+    kernels = Path(os.environ["SEGZOO_HOME"]) / "kernels"
+    kernels.mkdir(parents=True, exist_ok=True)
+    (home / "kernels").symlink_to(kernels)
     code, out, err = finish(start(home))
     assert code == 0, err
     assert not list((home / "evaluations").glob("*-*"))
