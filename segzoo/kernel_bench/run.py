@@ -58,12 +58,13 @@ def bench_run(
     with _threads(threads):
         machine = machine_speed()
         results = [_measured(item, quick, tell) for item in chosen]
+        bounds = [_bound(result, machine) for result in results if result.target.row == "neighborhood-forward"]
         return Run(
             command=COMMAND,
             metrics=machine,
             conditions=_conditions(threads, quick),
             breakdown=tables(results),
-            notes=[*kernels.notes(), *(note for result in results for note in result.notes)],
+            notes=[*kernels.notes(), *bounds, *(note for result in results for note in result.notes)],
             environment=environment(),
             command_line=command_line(),
             started=watch.started,
@@ -89,6 +90,18 @@ def machine_speed() -> dict[str, float | int | None]:
         "multiply_add_flops_per_second": _PROBE_FLOPS / median_s(arithmetic),
         "copy_bytes_per_second": copy.bytes_moved / median_s(copy.run),
     }
+
+
+def _bound(result: Result, machine: dict[str, float | int | None]) -> str:
+    """How far the rival of neighborhood attention is from the peak, which no program of ours can pass."""
+    peak = machine["multiply_add_flops_per_second"]
+    assert peak is not None
+    rival_s = sum(statistics.median(case.rival_ms) for case in result.samples) / 1e3
+    bound = rival_s * peak / sum(stage.flops for stage in neighborhood.STAGES)
+    return (
+        f"{result.target.row}: the rival's products run at {100 / bound:.0f} % of the multiply-add peak, "
+        f"so that a program at the peak would be {bound:.1f} x as fast as the rival"
+    )
 
 
 def _measured(item: Target, quick: bool, tell: Callable[[str], None]) -> Result:

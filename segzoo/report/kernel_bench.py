@@ -154,6 +154,8 @@ def _machine(run: Run) -> str:
     if conditions.get("threads"):
         words.append(f"{conditions['threads']} thread{'s' if conditions['threads'] > 1 else ''}")
     words += [f"{name} {conditions[name]}" for name in ("torch", "kernels", "clock") if conditions.get(name)]
+    if conditions.get("quick"):
+        words.append("few rounds (--quick)")
     if speed := run.metrics.get("multiply_add_flops_per_second"):
         words.append(f"multiply-adds {speed / 1e9:.0f} GFLOP/s")
     if speed := run.metrics.get("copy_bytes_per_second"):

@@ -15,6 +15,8 @@ from segzoo.errors import UnavailableError, UsageError
 from segzoo.kernel_bench import neighborhood, run
 from segzoo.kernel_bench.contest import QUICK, Contest, run_contest
 from segzoo.kernel_bench.memory import peak_bytes
+from segzoo.kernel_bench.record import Result, Samples
+from segzoo.kernel_bench.targets import target
 from segzoo.results import read_run
 
 
@@ -43,6 +45,7 @@ def test_bench_writes_a_record_and_prints_the_claim(tmp_path: Path, monkeypatch:
     file = tmp_path / "record.json"
     result = CliRunner().invoke(kernel.app, ["bench", "neighborhood-peak", "--quick", "-o", str(file)])
     assert result.exit_code == 0, result.output
+    assert "few rounds (--quick)" in result.stdout
     assert "neighborhood-peak" in result.stdout and "16x16, 2 heads" in result.stdout
     record = read_run(file)
     assert record.status == "partial" and record.conditions["threads"] == 1
@@ -51,6 +54,19 @@ def test_bench_writes_a_record_and_prints_the_claim(tmp_path: Path, monkeypatch:
     assert 0 < record.breakdown["claim"][0]["measured"] <= 110
     answer = json.loads(CliRunner().invoke(kernel.app, ["bench", "neighborhood-peak", "--quick", "--json"]).stdout)
     assert answer["command"] == "kernel bench"
+
+
+def test_the_note_on_the_rival_names_the_ratio_that_no_program_can_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = neighborhood.Stage(16, 2)
+    monkeypatch.setattr(neighborhood, "STAGES", (stage,))
+    assert stage.flops == 4 * 16 * 16 * 2 * 49 * 32
+    # a rival that takes 4 ms for what takes 1 ms at the peak
+    samples = [Samples(case="c", ours_ms=[2.0], rival_ms=[4.0])]
+    note = run._bound(
+        Result(target=target("neighborhood-forward"), samples=samples),
+        {"multiply_add_flops_per_second": stage.flops * 1000.0},
+    )
+    assert "at 25 % of the multiply-add peak" in note and "4.0 x as fast" in note
 
 
 def test_a_row_that_does_not_exist_is_refused_before_anything_is_measured() -> None:
