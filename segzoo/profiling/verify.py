@@ -15,7 +15,7 @@ def verify_run(name: str) -> Run:
 
     The verdict is "ok" where all published figures are reproduced, "explained" where one is not and the
     entry's `published.unreproduced` says why, "OFF" where nothing explains it, and "not published"
-    where there is nothing to compare with.
+    where there is nothing to compare with. What each module costs is left to `segzoo flops --tree`.
 
     Raises:
         UsageError: unknown name.
@@ -31,6 +31,7 @@ def verify_run(name: str) -> Run:
         metrics={**params.metrics, **operations.metrics},
         conditions={**operations.conditions, "verdict": _verdict(expected, set(reasons))},
         expected=expected,
+        breakdown={key: rows for key, rows in operations.breakdown.items() if key != "module"},
         notes=[*operations.notes, *notes],
         duration_s=params.duration_s + operations.duration_s,
     )
