@@ -29,6 +29,9 @@ from segzoo.profiling.operations import count_operations
 from segzoo.protocol import Protocol
 
 WINDOW = 5
+SLOW_CALL_MS = 500.0
+SLOW_WINDOW = 2
+"""Calls of a window where one takes longer than `SLOW_CALL_MS`: they need no more to be past caches and allocators."""
 STEADY = 0.05
 WARM_UP_S = 0.5
 WARM_UP_LIMIT_S = 15.0
@@ -190,8 +193,9 @@ def _warm_up(call: Callable[[], object], device: torch.device) -> tuple[float, l
     times: list[float] = []
     while (passed := time.perf_counter() - begin) < WARM_UP_LIMIT_S:
         times.append(_timed(call, device))
-        if len(times) >= 2 * WINDOW and passed >= WARM_UP_S:
-            before, now = statistics.median(times[-2 * WINDOW : -WINDOW]), statistics.median(times[-WINDOW:])
+        window = SLOW_WINDOW if min(times) > SLOW_CALL_MS else WINDOW
+        if len(times) >= 2 * window and passed >= WARM_UP_S:
+            before, now = statistics.median(times[-2 * window : -window]), statistics.median(times[-window:])
             if abs(now - before) <= STEADY * before:
                 return first, times, True
     return first, times, False

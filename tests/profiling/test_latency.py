@@ -85,6 +85,14 @@ def test_warm_up_ends_when_two_windows_agree(monkeypatch):
     assert times[-8:] == pytest.approx([100.0] * 8)
 
 
+def test_slow_calls_are_warm_after_two_windows_of_two(monkeypatch):
+    call = scripted(monkeypatch, itertools.chain([4.0, 2.0], itertools.repeat(1.5)))
+    first, times, steady = latency._warm_up(call, CPU)
+    # Medians of (2.0, 1.5) and (1.5, 1.5) are 14 % apart; one call later both are 1.5.
+    assert steady and first == pytest.approx(4000.0)
+    assert times == pytest.approx([2000.0, *[1500.0] * 4])
+
+
 def test_warm_up_is_given_up_and_said_so(monkeypatch):
     call = scripted(monkeypatch, (1.5**step / 100 for step in itertools.count()))
     _, times, steady = latency._warm_up(call, CPU)
