@@ -29,8 +29,9 @@ from segzoo import kernels
 from segzoo.data.folders import FoldersDataset
 from segzoo.data.transforms import Augmentation
 from segzoo.protocol import IMAGENET_MEAN, IMAGENET_STD
-from segzoo.training.batches import Collate, Samples, ToDevice, batches
+from segzoo.training.batches import Collate, ToDevice, batches
 from segzoo.training.plan import Plan
+from segzoo.training.samples import Samples
 from segzoo.training.segmentation import Crops
 from segzoo.zoo import schema
 
@@ -58,7 +59,7 @@ def source_of(folder: Path) -> Crops:
 
 def in_process(source: Crops, seed: int) -> tuple[float, float]:
     """(seconds, seconds of this core) for one pass in this process, each sample made ready for the network."""
-    samples, collate = Samples(source, seed), Collate(CROP, 255)
+    samples, collate = Samples(source, seed), Collate(CROP, 255, np.uint8)
     to_device = ToDevice(torch.device("cpu"), IMAGENET_MEAN, IMAGENET_STD, channels_last=False)
     clock, core = time.perf_counter(), time.process_time()
     for number in range(len(source)):

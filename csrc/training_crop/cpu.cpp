@@ -1,7 +1,7 @@
-// The CPU kernels of segzoo::training_crop and segzoo::label_crop, registered through PyTorch's stable ABI.
+// The CPU kernels of segzoo::training_crop, label_crop and normalised_crops, registered through PyTorch's stable ABI.
 //
-// Here: reading tensors, places and weights of the resize. The arithmetic of colours is in cpu_variant.cpp. It runs on one
-// thread: a reading process has no other.
+// Here: reading tensors, places and weights of the resize, labels. The arithmetic of colours is in cpu_variant.cpp. Crops
+// are cut on one thread: a reading process has no other. Normalising is the training process's own work.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
@@ -19,6 +19,9 @@
 #include "problem.h"
 
 namespace {
+
+// Fewer are not worth waking a thread for.
+constexpr int64_t kRowsOfAThread = 64;
 
 using segzoo::Blend;
 using torch::stable::Tensor;
@@ -108,13 +111,20 @@ std::vector<int32_t> nearest(long length, long resized, long begin, long end) {
   return result;
 }
 
-// Adds how often each value comes in a row, `times` over. Four tables, as equal neighbours would wait for each other.
+// Adds how often each value comes in a row, `times` over. Labels are flat: eight pixels are mostly of one value.
 void count(const uint8_t* row, long columns, int64_t times, int64_t* counts) {
-  uint32_t tables[4][256] = {};
-  for (long column = 0; column < columns; ++column) ++tables[column & 3][row[column]];
-  for (int i = 0; i < 256; ++i) {
-    counts[i] += times * (tables[0][i] + tables[1][i] + tables[2][i] + tables[3][i]);
+  long column = 0;
+  for (; column + 8 <= columns; column += 8) {
+    uint64_t word;
+    std::memcpy(&word, row + column, 8);
+    const uint64_t first = word & 255;
+    if (word == first * 0x0101010101010101u) {
+      counts[first] += 8 * times;
+    } else {
+      for (int i = 0; i < 8; ++i, word >>= 8) counts[word & 255] += times;
+    }
   }
+  for (; column < columns; ++column) counts[row[column]] += times;
 }
 
 std::tuple<Tensor, Tensor> label_crop(const Tensor& label, const std::vector<int64_t> size,
@@ -142,11 +152,44 @@ std::tuple<Tensor, Tensor> label_crop(const Tensor& label, const std::vector<int
   return {crop, counts};
 }
 
+Tensor normalised_crops(const Tensor& crops, const Tensor& extents, const std::vector<double> mean,
+                        const std::vector<double> std, bool channels_last) {
+  STD_TORCH_CHECK(crops.dim() == 4 && crops.size(3) == 3 &&
+                      crops.scalar_type() == torch::headeronly::ScalarType::Byte && crops.is_contiguous(),
+                  "normalised_crops: the crops must be contiguous uint8 [samples, height, width, 3]");
+  STD_TORCH_CHECK(extents.dim() == 2 && extents.size(0) == crops.size(0) && extents.size(1) == 2 &&
+                      extents.scalar_type() == torch::headeronly::ScalarType::Long && extents.is_contiguous(),
+                  "normalised_crops: the extents must be contiguous int64 [samples, 2]");
+  STD_TORCH_CHECK(mean.size() == 3 && std.size() == 3, "normalised_crops: mean and std have 3 numbers each");
+  const long samples = crops.size(0);
+  segzoo::Normalisation by{};
+  by.height = crops.size(1), by.width = crops.size(2), by.channels_last = channels_last;
+  by.crops = static_cast<const uint8_t*>(crops.const_data_ptr());
+  by.extents = static_cast<const int64_t*>(extents.const_data_ptr());
+  for (int channel = 0; channel < 3; ++channel) {
+    by.mean[channel] = static_cast<float>(mean[channel]), by.scale[channel] = static_cast<float>(1.0 / std[channel]);
+  }
+  for (long sample = 0; sample < samples; ++sample) {
+    STD_TORCH_CHECK(by.extents[2 * sample] >= 0 && by.extents[2 * sample] <= by.height &&
+                        by.extents[2 * sample + 1] >= 0 && by.extents[2 * sample + 1] <= by.width,
+                    "normalised_crops: sample ", sample, " is larger than the crops");
+  }
+  const std::vector<int64_t> planes{samples, 3, by.height, by.width}, pixels{samples, by.height, by.width, 3};
+  Tensor result =
+      torch::stable::new_empty(crops, channels_last ? pixels : planes, torch::headeronly::ScalarType::Float);
+  by.result = static_cast<float*>(result.mutable_data_ptr());
+  torch::stable::parallel_for(0, samples * by.height, kRowsOfAThread, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) variant().normalise_row(by, row / by.height, row % by.height);
+  });
+  return result;
+}
+
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(segzoo, CPU, library) {
   library.impl("training_crop", TORCH_BOX(&training_crop));
   library.impl("label_crop", TORCH_BOX(&label_crop));
+  library.impl("normalised_crops", TORCH_BOX(&normalised_crops));
 }
 
 // What the loader reports: the name of the variant in use.

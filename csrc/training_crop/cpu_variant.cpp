@@ -1,7 +1,8 @@
-// The kernel of one processor variant. This file is compiled once per variant, named by SEGZOO_VARIANT.
+// The kernels of one processor variant. This file is compiled once per variant, named by SEGZOO_VARIANT.
 #include <utility>
 
 #include "colour.h"
+#include "normalise.h"
 #include "problem.h"
 #include "resize.h"
 
@@ -60,4 +61,4 @@ void crop(const Problem& problem, void* scratch) {
 #define SEGZOO_QUOTED(variant) #variant
 #define SEGZOO_NAME(variant) SEGZOO_QUOTED(variant)
 
-segzoo::Variant SEGZOO_EXPANDED(SEGZOO_VARIANT)() { return {SEGZOO_NAME(SEGZOO_VARIANT), crop}; }
+segzoo::Variant SEGZOO_EXPANDED(SEGZOO_VARIANT)() { return {SEGZOO_NAME(SEGZOO_VARIANT), normalise_row, crop}; }

@@ -1,4 +1,4 @@
-// One training crop: what is read, which part of it is wanted at which size, and in which colours.
+// Training crops: what is read, which part of it is wanted at which size, and in which colours.
 //
 // Letters: h, w sides of the picture as it is read; the box is a part of the picture resized to size.
 #pragma once
@@ -38,8 +38,19 @@ struct Problem {
   Colours colours;
 };
 
+// A batch of crops as the network's input.
+struct Normalisation {
+  const uint8_t* crops;    // [samples, height, width, 3]
+  float* result;           // [samples, 3, height, width], or [samples, height, width, 3] where channels are last
+  const int64_t* extents;  // [samples, 2]: rows and columns of each crop, the rest is padding
+  long height, width;
+  bool channels_last;
+  float mean[3], scale[3];  // by channel; the scale is 1 / standard deviation
+};
+
 struct Variant {
   const char* name;
+  void (*normalise_row)(const Normalisation&, long sample, long row);
   // scratch: scratch_bytes(columns) bytes on a cache line.
   void (*crop)(const Problem&, void* scratch);
 };

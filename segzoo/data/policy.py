@@ -56,6 +56,7 @@ class LabelTable:
             self._known[value], self._table[value] = True, ignore_value(num_classes)
         self._unknown = (~self._known[:256]).astype(np.uint8)
         self._first_unknown = int(self._unknown.argmax()) if self._unknown.any() else 256
+        self._shift = _shift(self._table[: self._first_unknown])
 
     def apply(self, values: NDArray[Any], name: str) -> NDArray[Any]:
         """Class indices [H, W] (see `index_dtype`, `ignore_value`) of the integer file values [H, W].
@@ -70,9 +71,13 @@ class LabelTable:
         if values.size == 0:
             return np.zeros(values.shape, self._table.dtype)
         if values.dtype == np.uint8:
-            # Few labels hold a value beyond the first unknown one, and OpenCV's look-up is quicker than numpy's.
-            if values.max() >= self._first_unknown and cv2.LUT(values, self._unknown).any():
-                self._refuse(values, name)
+            # Few labels hold a value beyond the first unknown one.
+            if values.max() >= self._first_unknown:
+                if cv2.LUT(values, self._unknown).any():
+                    self._refuse(values, name)
+            elif self._shift is not None:
+                return values - self._shift
+            # OpenCV's look-up is quicker than numpy's.
             return cv2.LUT(values, self._table[:256])
         if values.min() < 0 or values.max() >= len(self._known) or not self._known[values].all():
             self._refuse(values, name)
@@ -102,6 +107,17 @@ class LabelTable:
             f"the label {name} has the value {shown}{more}, which its label policy ({self._described}) does not "
             "know; correct the label, or the policy in the manifest"
         )
+
+
+def _shift(table: NDArray[Any]) -> np.uint8 | None:
+    """The number that each value is greater than its class by, in arithmetic of bytes; None where there is no one.
+
+    With classes from 1 on and 0 ignored it is 1: 0 - 1 is 255.
+    """
+    if table.dtype != np.uint8 or len(table) == 0:
+        return None
+    shifts = np.arange(len(table), dtype=np.uint8) - table
+    return np.uint8(shifts[0]) if (shifts == shifts[0]).all() else None
 
 
 def _class_of_value(policy: LabelPolicy, num_classes: int) -> dict[int, int]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import struct
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from segzoo.data.png import SIGNATURE, byte_png, png_fault
 from segzoo.errors import DatasetError
 
 _JPEG = b"\xff\xd8\xff"
 _JPEG_END = b"\xff\xd9"
 _START_OF_SCAN = 0xDA
-_PNG = b"\x89PNG\r\n\x1a\n"
 _GREY_OF_8_BITS = b"\x08\x00"
 _LABEL_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L", "I;16N")
 _COLOUR_MODES = ("RGB", "RGBA", "P")
@@ -99,8 +98,8 @@ def _decoded(
         raise DatasetError(f"the label {path} is a JPEG, whose values are not exact; store labels as PNG")
     if fault := _fault(data):
         raise DatasetError(f"the label {path} is {fault}; get the file anew")
-    if "L" in modes and (grey := _plain_grey(data)) is not None:
-        return "L", grey
+    if convert is None and (quick := _one_byte_a_pixel(data)) is not None and quick[0] in modes:
+        return quick
     try:
         with Image.open(io.BytesIO(data)) as image:
             mode = image.mode
@@ -116,13 +115,16 @@ def _check_not_empty(data: bytes, path: str) -> None:
         raise DatasetError(f"{path} is empty (0 bytes); get the file anew")
 
 
-def _plain_grey(data: bytes) -> NDArray[np.uint8] | None:
-    """The values of a PNG of one channel of 8 bits, which OpenCV reads quicker than Pillow; None for any other file."""
-    depth_and_colour = data[24:26]
-    if not data.startswith(_PNG) or depth_and_colour != _GREY_OF_8_BITS:
+def _one_byte_a_pixel(data: bytes) -> tuple[str, NDArray[np.uint8]] | None:
+    """Pillow's mode and the values of a plain PNG, by whatever is quicker than Pillow here; None for other files."""
+    if (quick := byte_png(data)) is not None:
+        return quick
+    if not data.startswith(SIGNATURE) or data[24:26] != _GREY_OF_8_BITS:
         return None
     values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    return values if values is not None and values.ndim == 2 and values.dtype == np.uint8 else None  # type: ignore[return-value]
+    if values is None or values.ndim != 2 or values.dtype != np.uint8:
+        return None
+    return "L", values  # type: ignore[return-value]
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -138,8 +140,8 @@ def _fault(data: bytes) -> str | None:
     """What is wrong with the bytes of a file, "truncated" or "corrupt", as far as its format tells."""
     if data.startswith(_JPEG):
         return _jpeg_fault(data)
-    if data.startswith(_PNG):
-        return _png_fault(data)
+    if data.startswith(SIGNATURE):
+        return png_fault(data)
     try:
         with Image.open(io.BytesIO(data)) as image:
             image.load()
@@ -173,20 +175,3 @@ def _jpeg_fault(data: bytes) -> str | None:
     if (data.endswith(_JPEG_END) and position <= len(data) - 2) or data.find(_JPEG_END, position) >= 0:
         return None
     return f"truncated (its {len(data)} bytes stop inside the picture)"
-
-
-def _png_fault(data: bytes) -> str | None:
-    """Walks the chunks to the last one and compares their checksums, which decoders may let pass."""
-    position = len(_PNG)
-    while position + 12 <= len(data):
-        (length,) = struct.unpack_from(">I", data, position)
-        end = position + 8 + length
-        if end + 4 > len(data):
-            break
-        kind = data[position + 4 : position + 8]
-        if zlib.crc32(memoryview(data)[position + 4 : end]) != struct.unpack_from(">I", data, end)[0]:
-            return f"corrupt (wrong checksum of the PNG chunk {kind!r} at byte {position})"
-        if kind == b"IEND":
-            return None
-        position = end + 4
-    return f"truncated (its {len(data)} bytes stop inside the PNG chunk at byte {position})"

@@ -9,7 +9,7 @@ from segzoo import kernels, paths
 from segzoo.device import pick_device
 from segzoo.errors import UnavailableError, UsageError
 from segzoo.kernels import build as builder
-from segzoo.kernels import check, check_crop, check_deformable, check_tail
+from segzoo.kernels import check, check_deformable, check_pictures, check_tail
 from segzoo.kernels.native import choice
 from segzoo.kernels.sources import CPU, CUDA, operators
 from segzoo.kernels.toolchain import find_toolchain
@@ -105,7 +105,9 @@ def verifications(device: str) -> dict[str, Iterator[check.Finding]]:
         "deformable backward": check_deformable.verify_backward(device),
         "tail": check_tail.verify(device),
     }
-    return parts | ({"training crop": check_crop.verify()} if device == CPU else {})
+    if device == CPU:
+        parts |= {"training crop": check_pictures.verify_crops(), "PNG label": check_pictures.verify_labels()}
+    return parts
 
 
 def check_run(tell: Callable[[str], None], device: str = CPU) -> Run:

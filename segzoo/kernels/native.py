@@ -123,15 +123,21 @@ def load_library(operator: Operator) -> str:
     except OSError as error:
         raise UnavailableError(f"{library} does not load: {error}; `segzoo kernel clean` removes it") from error
     _state.libraries.setdefault(operator.device, {})[operator.name] = str(library)
-    _state.variants[operator.device] = _variant(operator, str(library))
+    if variant := _variant(operator, str(library)):
+        _state.variants[operator.device] = variant
     return str(library)
 
 
-def _variant(operator: Operator, library: str) -> str:
-    """What the kernels run as: a CPU variant such as "avx512", or the architecture of the CUDA device."""
+def _variant(operator: Operator, library: str) -> str | None:
+    """What the kernels run as: a CPU variant such as "avx512", or the architecture of the CUDA device.
+
+    None for a library that is the same for every processor.
+    """
     if operator.device == CUDA:
         major, minor = torch.cuda.get_device_capability() if torch.cuda.is_available() else (0, 0)
         return f"sm_{major}{minor}" if major else "no device"
+    if not operator.has_variants:
+        return None
     variant = getattr(ctypes.CDLL(library), f"segzoo_{operator.library}_variant")
     variant.restype = ctypes.c_char_p
     return variant().decode()
@@ -142,6 +148,11 @@ def backend(device: str | torch.device = CPU) -> str:
     kind = _kind(device)
     wanted = {operator.name for operator in operators(kind)}
     return "native" if wanted and wanted <= _state.libraries.get(kind, {}).keys() else "reference"
+
+
+def is_loaded(name: str, device: str | torch.device = CPU) -> bool:
+    """Whether the compiled library of one operator is loaded."""
+    return name in _state.libraries.get(_kind(device), {})
 
 
 def describe(device: str | torch.device = CPU) -> str:

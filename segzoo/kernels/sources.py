@@ -55,6 +55,11 @@ class Operator:
         return self.name if self.device == CPU else f"{self.name}_{self.device}"
 
     @property
+    def has_variants(self) -> bool:
+        """Whether it holds variants for unlike processors, and a function that says which one is in use."""
+        return len(self.units) > 1
+
+    @property
     def folder(self) -> Path:
         """The folder with the sources."""
         return (paths.kernel_sources() if self.place == "csrc" else paths.benchmark_sources()) / self.name
@@ -81,6 +86,11 @@ def training_crop() -> Operator:
     return Operator(name="training_crop", title="training crops", units=units)
 
 
+def png_rows() -> Operator:
+    """The CPU library of segzoo::png_rows, the same for every processor."""
+    return Operator(name="png_rows", title="PNG labels", units=(Unit(source="cpu.cpp", name="cpu", flags=("-O3",)),))
+
+
 def segmentation_tail() -> Operator:
     """The CPU library of segzoo::segmentation_tail for this machine's architecture."""
     return Operator(name="segmentation_tail", title="the evaluation tail", units=_units())
@@ -96,7 +106,7 @@ def operators(device: str = CPU) -> tuple[Operator, ...]:
         )
     if device != CPU:
         return ()
-    return neighborhood_attention(), deformable_attention(), segmentation_tail(), training_crop()
+    return neighborhood_attention(), deformable_attention(), segmentation_tail(), training_crop(), png_rows()
 
 
 def cuda_operator(name: str, title: str, further: tuple[Unit, ...] = (), defines: tuple[str, ...] = ()) -> Operator:

@@ -1,7 +1,8 @@
-"""The operators segzoo::training_crop and label_crop: a part of a resized picture or label, without the rest of it.
+"""The operators that make a batch of training crops: segzoo::training_crop, label_crop and normalised_crops.
 
-The references do it step by step with OpenCV and stand at CompositeExplicitAutograd; the compiled kernels give the
-same bytes row by row, and read and write only what the crop needs. They have no gradient.
+The first two give a part of a resized picture or label without the rest of it. The references do it step by step with
+OpenCV and stand at CompositeExplicitAutograd; the compiled kernels give the same bytes row by row, and read and write
+only what the crop needs. The third makes bytes the network's input. They have no gradient.
 """
 
 from __future__ import annotations
@@ -20,6 +21,10 @@ from segzoo.kernels import training_crop_reference
 _library = torch.library.Library("segzoo", "FRAGMENT")
 _library.define("training_crop(Tensor picture, int[] size, int[] box, bool mirrored, float[] steps) -> Tensor")
 _library.define("label_crop(Tensor label, int[] size, int[] box) -> (Tensor, Tensor)")
+_library.define(
+    "normalised_crops(Tensor crops, Tensor extents, float[] mean, float[] std, bool channels_last) -> Tensor"
+)
+_library.impl("normalised_crops", training_crop_reference.normalised_crops, "CompositeExplicitAutograd")
 _library.impl("label_crop", training_crop_reference.label_crop, "CompositeExplicitAutograd")
 _library.impl("training_crop", training_crop_reference.training_crop, "CompositeExplicitAutograd")
 
@@ -84,6 +89,25 @@ def label_crop(
     return crop.numpy(), counts.numpy()
 
 
+def normalised_crops(
+    crops: Tensor, extents: Tensor, mean: Sequence[float], std: Sequence[float], *, channels_last: bool
+) -> Tensor:
+    """Crops of bytes as the network's input: (value - mean) * (1 / std), and zeros in the padding.
+
+    Args:
+        crops: uint8 RGB [B, H, W, 3], on any device.
+        extents: int64 [B, 2], height and width of each crop without its padding at the bottom and right.
+        mean: by channel, in 0..255.
+        std: by channel, in 0..255.
+        channels_last: memory layout of the result.
+
+    Returns:
+        float32 [B, 3, H, W], in memory of its own.
+    """
+    result: Tensor = torch.ops.segzoo.normalised_crops(crops, extents, list(mean), list(std), channels_last)
+    return result.permute(0, 3, 1, 2) if channels_last else result
+
+
 def _tensor(array: NDArray[np.uint8]) -> Tensor:
     """A tensor over the same memory; torch takes neither mirrored arrays nor, without a warning, read-only ones."""
     return torch.from_numpy(np.require(array, requirements=["C", "W"]))
@@ -106,3 +130,10 @@ def _fake(picture: Tensor, size: list[int], box: list[int], mirrored: bool, step
 @torch.library.register_fake("segzoo::label_crop")
 def _fake_label(label: Tensor, size: list[int], box: list[int]) -> tuple[Tensor, Tensor]:
     return label.new_empty(box[1] - box[0], box[3] - box[2]), label.new_empty(256, dtype=torch.int64)
+
+
+@torch.library.register_fake("segzoo::normalised_crops")
+def _fake_batch(crops: Tensor, extents: Tensor, mean: list[float], std: list[float], channels_last: bool) -> Tensor:
+    samples, height, width, channels = crops.shape
+    shape = (samples, height, width, channels) if channels_last else (samples, channels, height, width)
+    return crops.new_empty(shape, dtype=torch.float32)

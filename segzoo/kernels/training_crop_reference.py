@@ -1,4 +1,4 @@
-"""The readable forms of segzoo::training_crop and label_crop: OpenCV's resize and HSV, and look-up tables."""
+"""The readable forms of the operators of training_crop.py: OpenCV's resize and HSV, look-up tables, plain PyTorch."""
 
 from __future__ import annotations
 
@@ -33,6 +33,22 @@ def label_crop(label: Tensor, size: list[int], box: list[int]) -> tuple[Tensor, 
         values = cv2.resize(values, (size[1], size[0]), interpolation=cv2.INTER_NEAREST)
     crop = torch.from_numpy(values[top:bottom, left:right].copy())
     return crop, torch.bincount(crop.flatten(), minlength=256)
+
+
+def normalised_crops(
+    crops: Tensor, extents: Tensor, mean: list[float], std: list[float], channels_last: bool
+) -> Tensor:
+    """See `segzoo.kernels.training_crop`; [B, H, W, 3] where channels are last, else [B, 3, H, W]."""
+    values = crops.to(torch.float32) if channels_last else crops.permute(0, 3, 1, 2).to(torch.float32).contiguous()
+    shape = (3,) if channels_last else (3, 1, 1)
+    # Multiplied as OpenCV does it for the published pipeline: with the reciprocal, rounded to float32.
+    scale = values.new_tensor([1.0 / deviation for deviation in std])
+    values.sub_(values.new_tensor(mean).view(shape)).mul_(scale.view(shape))
+    for value, (rows, columns) in zip(values, extents.tolist(), strict=True):
+        pixels = value if channels_last else value.permute(1, 2, 0)
+        pixels[rows:] = 0.0
+        pixels[:, columns:] = 0.0
+    return values
 
 
 def distort(image: NDArray[np.uint8], steps: list[float]) -> NDArray[np.uint8]:

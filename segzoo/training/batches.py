@@ -1,36 +1,36 @@
-"""What the loop is fed with: training samples in an order that is a pure function of the seed, as uint8 batches.
+"""What the loop is fed with: batches of bytes, read ahead by processes of their own, and sent to the device as bytes.
 
-Sample number n of a run (counted over all iterations and processes) is always the same crop of the same picture,
-whatever the number of processes and workers and wherever the run was interrupted. Nothing random has a state.
+Reading processes lay their samples out in memory that they share with the training process from the beginning. What
+they send for a batch is its number, so that no picture is copied from one process to the other, and no memory is
+asked for, cleared and handed back for each batch.
 """
 
 from __future__ import annotations
 
+import math
+import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple, Protocol
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from segzoo import kernels
-from segzoo.errors import SegzooError
+from segzoo.errors import SegzooError, UsageError
+from segzoo.kernels.training_crop import normalised_crops
 from segzoo.training.plan import Plan
+from segzoo.training.samples import Item, Samples, Source
 
-_ORDER, _AUGMENTATION = 0, 1
-
-
-class Item(NamedTuple):
-    """One sample: uint8 RGB [h, w, 3] at most as large as the crop; label maps [h, w] or [h, w, n], or an index []."""
-
-    name: str
-    image: NDArray[np.uint8]
-    target: NDArray[Any]
+_AHEAD = 4
+_CACHE_LINE = 64
+_SHARED_MEMORY = Path("/dev/shm")
 
 
 class Batch(NamedTuple):
@@ -49,43 +49,140 @@ class Batch(NamedTuple):
     names: list[str]
 
 
-class Source(Protocol):
-    """Where samples come from."""
+class _Task(NamedTuple):
+    """The samples of batch `number` of one process, by their numbers in the whole run."""
 
-    def __len__(self) -> int: ...
-
-    def item(self, index: int, draws: np.random.Generator) -> Item:
-        """The sample of picture `index` for these draws."""
-        ...
+    number: int
+    samples: range
 
 
-class Samples(Dataset[Item | SegzooError]):
-    """The endless series of samples: each pass over the pictures in an order of its own."""
+class _Filled(NamedTuple):
+    """A batch that lies in the shared memory: all of it that does not."""
 
-    def __init__(self, source: Source, seed: int) -> None:
-        self.source = source
-        self.seed = seed
-        self._pass: tuple[int, NDArray[np.int64]] | None = None
-
-    def __getitem__(self, number: int) -> Item | SegzooError:
-        """Sample `number`; a fault of the data comes back as a value, for a worker would wrap it in a traceback."""
-        draws = np.random.default_rng([self.seed, _AUGMENTATION, number])
-        try:
-            return self.source.item(self.picture(number), draws)
-        except SegzooError as error:
-            return error
-
-    def picture(self, number: int) -> int:
-        """The index of the picture that sample `number` is cut from."""
-        turn, place = divmod(number, len(self.source))
-        if self._pass is None or self._pass[0] != turn:
-            order = np.random.default_rng([self.seed, _ORDER, turn]).permutation(len(self.source))
-            self._pass = turn, order
-        return int(self._pass[1][place])
+    number: int
+    extent: list[tuple[int, int]]
+    names: list[str]
 
 
-class _Numbers:
-    """The numbers of the samples of one process, a list for each of its batches, from an iteration on."""
+class Collate:
+    """Lays samples side by side in arrays of the crop's size.
+
+    Args:
+        crop: (height, width).
+        fill: the label of the padding.
+        dtype: of the targets; 16 bits become int32, as PyTorch does little with uint16.
+        layers: what a pixel of a target is: () a number, (3,) three of them; None where a sample has one number.
+    """
+
+    def __init__(
+        self,
+        crop: tuple[int, int],
+        fill: int,
+        dtype: DTypeLike = np.uint8,
+        layers: tuple[int, ...] | None = (),
+    ) -> None:
+        self.crop, self.fill = crop, fill
+        self.dtype = np.dtype(np.int32 if np.dtype(dtype) == np.uint16 else dtype)
+        self.layers = layers
+
+    def __call__(self, items: Sequence[Item | SegzooError]) -> Batch | SegzooError:
+        """The batch of the samples in memory of its own, or the first fault among them."""
+        memory = np.empty(self.bytes_of(len(items)), np.uint8)
+        extent = self.lay_out(items, memory)
+        if isinstance(extent, SegzooError):
+            return extent
+        return self.batch(memory, extent, [item.name for item in items if isinstance(item, Item)])
+
+    def bytes_of(self, count: int) -> int:
+        """Memory of a batch of `count` samples, a whole number of cache lines."""
+        image, target = self._sizes(count)
+        return image + target
+
+    def lay_out(
+        self, items: Sequence[Item | SegzooError], memory: NDArray[np.uint8]
+    ) -> list[tuple[int, int]] | SegzooError:
+        """Writes samples to `memory`, `bytes_of(len(items))` bytes; their extents, or the first fault among them."""
+        image, target = self._arrays(memory, len(items))
+        extent = []
+        for place, item in enumerate(items):
+            if isinstance(item, SegzooError):
+                return item
+            height, width = item.image.shape[:2]
+            image[place, :height, :width] = item.image
+            if self.layers is None:
+                target[place] = item.target
+            else:
+                target[place, :height, :width] = item.target
+                target[place, height:] = self.fill
+                target[place, :height, width:] = self.fill
+            image[place, height:] = 0
+            image[place, :height, width:] = 0
+            extent.append((height, width))
+        return extent
+
+    def batch(self, memory: NDArray[np.uint8], extent: list[tuple[int, int]], names: list[str]) -> Batch:
+        """The batch that lies in `memory`, over the same memory."""
+        image, target = self._arrays(memory, len(names))
+        return Batch(torch.from_numpy(image), torch.from_numpy(target), torch.tensor(extent), names)
+
+    def _sizes(self, count: int) -> tuple[int, int]:
+        """Bytes of the images and of the targets."""
+        pixels = count * self.crop[0] * self.crop[1]
+        numbers = count if self.layers is None else pixels * math.prod(self.layers)
+        return _whole_lines(3 * pixels), _whole_lines(numbers * self.dtype.itemsize)
+
+    def _arrays(self, memory: NDArray[np.uint8], count: int) -> tuple[NDArray[np.uint8], NDArray[Any]]:
+        """(images [count, H, W, 3], targets) over `memory`."""
+        begin, _ = self._sizes(count)
+        shape = (count,) if self.layers is None else (count, *self.crop, *self.layers)
+        image = memory[: count * self.crop[0] * self.crop[1] * 3].reshape(count, *self.crop, 3)
+        target = memory[begin : begin + math.prod(shape) * self.dtype.itemsize].view(self.dtype).reshape(shape)
+        return image, target
+
+
+def _whole_lines(size: int) -> int:
+    return -(-size // _CACHE_LINE) * _CACHE_LINE
+
+
+@contextmanager
+def batches(
+    source: Source, collate: Collate, plan: Plan, *, rank: int, first: int
+) -> Iterator[Iterator[Batch | SegzooError]]:
+    """The batches of one process from iteration `first` to the end, read ahead by `plan.workers` processes.
+
+    A batch is good until the next one is asked for. The workers end with the body, whatever ends it.
+
+    Raises:
+        UsageError: there is not enough shared memory for as many workers.
+    """
+    # Crops are cut on the CPU wherever the network is; forked workers have what is loaded here.
+    kernels.load()
+    samples, tasks = Samples(source, plan.seed), _Tasks(plan, rank, first)
+    if plan.workers == 0:
+        yield (collate([samples[number] for number in task.samples]) for task in tasks)
+        return
+    # One batch is in use while the others are read.
+    slots = _shared_memory(plan.workers * _AHEAD + 1, collate.bytes_of(plan.per_device))
+    loader: DataLoader[Any] = DataLoader(
+        _Reader(samples, collate, slots),
+        batch_size=None,
+        sampler=tasks,
+        num_workers=plan.workers,
+        collate_fn=_unchanged,  # type: ignore[arg-type]
+        worker_init_fn=_begin_worker,
+        prefetch_factor=_AHEAD,
+    )
+    iterator = iter(loader)
+    try:
+        yield (_received(filled, collate, slots) for filled in iterator)
+    finally:
+        # Workers do not end by SIGTERM (see below), so nothing may be left to garbage collection or to the
+        # interpreter's exit, which would wait for them for ever.
+        iterator._shutdown_workers()  # type: ignore[attr-defined]
+
+
+class _Tasks:
+    """The batches of one process, from an iteration on."""
 
     def __init__(self, plan: Plan, rank: int, first: int) -> None:
         self.plan, self.rank, self.first = plan, rank, first
@@ -93,71 +190,54 @@ class _Numbers:
     def __len__(self) -> int:
         return (self.plan.iterations - self.first) * self.plan.accumulate
 
-    def __iter__(self) -> Iterator[list[int]]:
+    def __iter__(self) -> Iterator[_Task]:
         each, processes = self.plan.per_device, self.plan.processes
+        number = 0
         for iteration in range(self.first, self.plan.iterations):
             for part in range(self.plan.accumulate):
                 start = iteration * self.plan.batch_size + (part * processes + self.rank) * each
-                yield list(range(start, start + each))
+                yield _Task(number, range(start, start + each))
+                number += 1
 
 
-class Collate:
-    """Lays samples side by side in arrays of the crop's size; `fill` is the label of the padding."""
+class _Reader(Dataset[_Filled | SegzooError]):
+    """What a reading process does for a batch. The slots are used in turn, one batch each."""
 
-    def __init__(self, crop: tuple[int, int], fill: int) -> None:
-        self.crop, self.fill = crop, fill
+    def __init__(self, samples: Samples, collate: Collate, slots: Tensor) -> None:
+        self.samples, self.collate, self.slots = samples, collate, slots
 
-    def __call__(self, items: list[Item | SegzooError]) -> Batch | SegzooError:
-        """The batch of the samples, or the first fault among them."""
-        good = [item for item in items if isinstance(item, Item)]
-        if len(good) < len(items):
-            return next(item for item in items if isinstance(item, SegzooError))
-        image = np.zeros((len(good), *self.crop, 3), np.uint8)
-        kind = good[0].target.dtype
-        # A class index has no sides, a label map has two, and more values a pixel make a third.
-        shape = (*self.crop, *good[0].target.shape[2:]) if good[0].target.ndim else ()
-        target = np.full((len(good), *shape), self.fill, kind)
-        for place, item in enumerate(good):
-            height, width = item.image.shape[:2]
-            image[place, :height, :width] = item.image
-            if shape:
-                target[place, :height, :width] = item.target
-            else:
-                target[place] = item.target
-        if kind == np.uint16:
-            target = target.astype(np.int32)
-        extent = torch.tensor([item.image.shape[:2] for item in good])
-        return Batch(torch.from_numpy(image), torch.from_numpy(target), extent, [item.name for item in good])
+    def __getitem__(self, task: _Task) -> _Filled | SegzooError:
+        """Reads a batch into its slot."""
+        items = [self.samples[number] for number in task.samples]
+        extent = self.collate.lay_out(items, _slot(self.slots, task.number))
+        if isinstance(extent, SegzooError):
+            return extent
+        return _Filled(task.number, extent, [item.name for item in items if isinstance(item, Item)])
 
 
-@contextmanager
-def batches(
-    source: Source, collate: Collate, plan: Plan, *, rank: int, first: int, pin_memory: bool = False
-) -> Iterator[Iterator[Batch | SegzooError]]:
-    """The batches of one process from iteration `first` to the end, read ahead by `plan.workers` processes.
+def _unchanged(filled: _Filled | SegzooError) -> _Filled | SegzooError:
+    return filled
 
-    The workers end with the body, whatever ends it.
-    """
-    # Crops are cut on the CPU wherever the network is; forked workers have what is loaded here.
-    kernels.load()
-    loader: DataLoader[Any] = DataLoader(
-        Samples(source, plan.seed),
-        batch_sampler=_Numbers(plan, rank, first),
-        num_workers=plan.workers,
-        collate_fn=collate,
-        pin_memory=pin_memory,
-        worker_init_fn=_begin_worker,
-        prefetch_factor=4 if plan.workers else None,
-    )
-    iterator = iter(loader)
-    try:
-        yield iterator
-    finally:
-        # Workers do not end by SIGTERM (see below), so nothing may be left to garbage collection or to the
-        # interpreter's exit, which would wait for them for ever.
-        stop_workers = getattr(iterator, "_shutdown_workers", None)
-        if stop_workers is not None:
-            stop_workers()
+
+def _received(filled: _Filled | SegzooError, collate: Collate, slots: Tensor) -> Batch | SegzooError:
+    if isinstance(filled, SegzooError):
+        return filled
+    return collate.batch(_slot(slots, filled.number), filled.extent, filled.names)
+
+
+def _slot(slots: Tensor, number: int) -> NDArray[np.uint8]:
+    slot: NDArray[np.uint8] = slots[number % len(slots)].numpy()
+    return slot
+
+
+def _shared_memory(count: int, size: int) -> Tensor:
+    """Memory for `count` batches of `size` bytes that processes started later share: uint8 [count, size]."""
+    if _SHARED_MEMORY.is_dir() and (free := shutil.disk_usage(_SHARED_MEMORY).free) < count * size:
+        raise UsageError(
+            f"reading ahead takes {count * size / 2**20:.0f} MiB of shared memory and {_SHARED_MEMORY} has "
+            f"{free / 2**20:.0f}; use fewer --workers, a smaller --per-device, or give it more (docker run --shm-size)"
+        )
+    return torch.empty(count, size, dtype=torch.uint8).share_memory_()
 
 
 def _begin_worker(number: int) -> None:
@@ -170,7 +250,7 @@ def _begin_worker(number: int) -> None:
 
 
 class ToDevice:
-    """Batches as the network's input: sent as uint8, then normalised on the device.
+    """Batches as the network's input, in memory of their own: sent as uint8, then normalised on the device.
 
     Args:
         device: where the network is.
@@ -187,19 +267,18 @@ class ToDevice:
         channels_last: bool,
     ) -> None:
         self.device = device
-        self.mean = torch.tensor(mean, device=device).view(3, 1, 1)
-        self.std = torch.tensor(std, device=device).view(3, 1, 1)
-        self.layout = torch.channels_last if channels_last else torch.contiguous_format
+        self.mean, self.std = mean, std
+        self.channels_last = channels_last
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """(float32 [B, 3, H, W] normalised, with zeros in the padding; int64 targets)."""
-        pixels = batch.image.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
-        pixels = pixels.to(torch.float32, memory_format=self.layout).sub_(self.mean).div_(self.std)
-        height, width = batch.image.shape[1:3]
-        for place, (rows, columns) in enumerate(batch.extent.tolist()):
-            # The published pipeline pads after normalising: the padding is the mean colour, not black.
-            pixels[place, :, rows:] = 0.0
-            if columns < width:
-                pixels[place, :, :, columns:] = 0.0
-            assert rows <= height
-        return pixels, batch.target.to(self.device, non_blocking=True).long()
+        """(float32 [B, 3, H, W] normalised, with zeros in the padding; int64 targets).
+
+        The published pipeline pads after normalising: the padding is the mean colour, not black.
+        """
+        image, target = batch.image, batch.target
+        if self.device.type == "cuda":
+            # Copies that the device takes while the next batch is laid out in the same place.
+            image, target = image.pin_memory(), target.pin_memory()
+        image = image.to(self.device, non_blocking=True)
+        pixels = normalised_crops(image, batch.extent, self.mean, self.std, channels_last=self.channels_last)
+        return pixels, target.to(self.device, non_blocking=True).to(torch.int64, copy=True)

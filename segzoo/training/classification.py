@@ -24,7 +24,8 @@ from segzoo.data.transforms import Draws
 from segzoo.processes.endings import StopWish
 from segzoo.processes.group import Group
 from segzoo.protocol import IMAGENET_MEAN, IMAGENET_STD
-from segzoo.training.batches import Batch, Collate, Item, ToDevice
+from segzoo.training.batches import Batch, Collate, ToDevice
+from segzoo.training.samples import Item
 from segzoo.training.segmentation import make_optimizer
 from segzoo.zoo.schema import Recipe
 
@@ -149,7 +150,7 @@ class Classification:
         self.model, self.recipe, self.group, self.held_out = model, recipe, group, held_out
         side = recipe.crop[0]
         self.source = RandomViews(dataset, side, recipe.flip)
-        self.collate = Collate(recipe.crop, 0)
+        self.collate = Collate(recipe.crop, 0, np.int64, None)
         self.to_device = ToDevice(group.device, IMAGENET_MEAN, IMAGENET_STD, channels_last=channels_last)
         self.optimizer = make_optimizer(model, recipe)
         self.losses = ClassificationLoss(

@@ -21,9 +21,10 @@ from segzoo.errors import SegzooError
 from segzoo.processes.endings import InterruptedRunError, NotFiniteError, StopWish
 from segzoo.processes.group import Group
 from segzoo.training import checkpoints
-from segzoo.training.batches import Batch, Collate, Source, ToDevice, batches
+from segzoo.training.batches import Batch, Collate, ToDevice, batches
 from segzoo.training.journal import Journal
 from segzoo.training.plan import Plan, seed_of
+from segzoo.training.samples import Source
 from segzoo.training.schedule import set_learning_rates
 from segzoo.zoo.schema import Recipe
 
@@ -108,9 +109,7 @@ def fit(
     scaler = torch.amp.GradScaler(group.device.type, enabled=plan.dtype == "fp16")
     state = State() if resumed is None else _restore(resumed, task, scaler)
     network = _distributed(task, group)
-    pin = group.device.type == "cuda"
-    reading = batches(task.source, task.collate, plan, rank=group.rank, first=state.iteration, pin_memory=pin)
-    with reading as loader:
+    with batches(task.source, task.collate, plan, rank=group.rank, first=state.iteration) as loader:
         _iterate(task, network, scaler, plan, group, journal, state, stop, loader)
     return state
 

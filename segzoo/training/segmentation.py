@@ -14,16 +14,18 @@ from torch import Tensor, nn
 from segzoo.data import Dataset, ignore_value, read_pair
 from segzoo.data.boundary import boundary
 from segzoo.data.folders import FoldersDataset
+from segzoo.data.policy import index_dtype
 from segzoo.data.transforms import Augmentation, augmented
 from segzoo.errors import DatasetError
 from segzoo.processes.endings import StopWish
 from segzoo.processes.group import Group
 from segzoo.protocol import Protocol
-from segzoo.training.batches import Collate, Item, ToDevice
+from segzoo.training.batches import Collate, ToDevice
 from segzoo.training.losses import weighted_losses
 from segzoo.training.parameter_groups import parameter_groups
 from segzoo.training.pictures import palette_of, write_grid
 from segzoo.training.plan import seed_of
+from segzoo.training.samples import Item
 from segzoo.training.settled_batch_norm import batches_of_pictures, settle
 from segzoo.training.sync_batch_norm import freeze_batch_norms
 from segzoo.training.unept_losses import unept_losses
@@ -144,7 +146,11 @@ class Segmentation:
             num_classes=num_classes,
         )
         self.source = Crops(dataset, rule, pictures, boundaries=_BOUNDARY_LOSSES & recipe.losses.keys() != set())
-        self.collate = Collate(recipe.crop, ignore_value(num_classes))
+        self.collate = (
+            Collate(recipe.crop, ignore_value(num_classes), np.int32, (3,))
+            if self.source.boundaries
+            else Collate(recipe.crop, ignore_value(num_classes), index_dtype(num_classes))
+        )
         self.to_device = ToDevice(group.device, protocol.mean, protocol.std, channels_last=channels_last)
         self.optimizer = make_optimizer(model, recipe)
         outputs = outputs_of(model)

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import io
 import json
+import struct
+import tracemalloc
 import zlib
 
 import cv2
@@ -10,7 +12,8 @@ import pytest
 from oracle_files import oracle
 from PIL import Image
 
-from segzoo.data.read import read_image, read_label
+from segzoo import kernels
+from segzoo.data.read import decode_label, read_image, read_label
 from segzoo.errors import DatasetError
 
 
@@ -184,3 +187,48 @@ def test_colour_and_lossy_labels_are_errors(tmp_path):
     (tmp_path / "lossy.jpg").write_bytes(jpeg_bytes())
     with pytest.raises(DatasetError, match="is a JPEG, whose values are not exact"):
         read_label(tmp_path / "lossy.jpg")
+
+
+def png(width: int, height: int, kind: int, data: bytes, *further: tuple[bytes, bytes]) -> bytes:
+    """A PNG of 8 bits a pixel with any image data."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, kind, 0, 0, 0)
+    middle = b"".join(chunk(*one) for one in further)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + middle + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+def test_labels_of_one_byte_a_pixel_are_what_pillow_reads(tmp_path):
+    kernels.load()
+    label = np.zeros((50, 83), np.uint8)
+    label[7:31, 20:60], label[33:, 5:9] = 17, 200
+    label[np.random.default_rng(0).random(label.shape) < 0.03] = 3
+    for mode in ("L", "P"):
+        image = Image.fromarray(label)
+        if mode == "P":
+            image.putpalette([value for index in range(256) for value in (index, 0, 255 - index)])
+        for words in ({}, {"compress_level": 0}, {"optimize": True}):
+            image.save(tmp_path / "label.png", **words)
+            np.testing.assert_array_equal(
+                read_label(tmp_path / "label.png"), np.array(Image.open(tmp_path / "label.png"))
+            )
+            np.testing.assert_array_equal(read_label(tmp_path / "label.png"), label)
+
+
+def test_image_data_of_another_length_are_refused_whatever_they_would_grow_to():
+    kernels.load()
+    rows = zlib.compress(bytes(3 * 5))
+    assert decode_label(png(4, 3, 0, rows), "x").tolist() == [[0] * 4] * 3
+    for data in (zlib.compress(bytes(3 * 5 - 1)), rows[:-6], b"not deflated"):
+        with pytest.raises(DatasetError, match="x cannot be decoded"):
+            decode_label(png(4, 3, 0, data), "x")
+    # A gigabyte of zeros behind the picture is not unpacked.
+    tracemalloc.start()
+    packer = zlib.compressobj(9)
+    bomb = b"".join(packer.compress(bytes(2**20)) for _ in range(256)) + packer.flush()
+    tracemalloc.reset_peak()
+    decode_label(png(4, 3, 0, bomb), "x")
+    assert tracemalloc.get_traced_memory()[1] < 2**24
+    tracemalloc.stop()

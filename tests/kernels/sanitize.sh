@@ -18,7 +18,7 @@ python=${PYTHON:-python}
 compiler=${CXX:-g++}
 variants=${SEGZOO_SANITIZED_VARIANTS:-"portable avx2 avx512"}
 tests="$here/test_segmentation_tail.py $here/test_deformable_attention.py $here/test_neighborhood_native.py \
-$here/test_training_crop.py"
+$here/test_training_crop.py $here/test_normalised_crops.py $here/test_png_rows.py"
 # What compiles, starts processes or traces is not about the kernels' memory.
 skipped="not compile and not variant and not opcheck and not reference and not layer"
 

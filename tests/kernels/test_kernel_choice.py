@@ -82,7 +82,8 @@ def test_check_says_that_forward_and_backward_are_verified() -> None:
     assert lines[3].startswith("verifying deformable forward ... ok (4 comparisons")
     assert lines[4].startswith("verifying deformable backward ... ok (13 comparisons")
     assert lines[5].startswith("verifying tail ... ok (16 comparisons")
-    assert lines[6].startswith("verifying training crop ... ok (6 comparisons")
+    assert lines[6].startswith("verifying training crop ... ok (8 comparisons")
+    assert lines[7].startswith("verifying PNG label ... ok (5 comparisons")
 
 
 def test_check_fails_when_an_error_is_beyond_its_tolerance(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,6 +128,7 @@ def test_build_reports_the_libraries() -> None:
         "deformable_attention_library",
         "segmentation_tail_library",
         "training_crop_library",
+        "png_rows_library",
     ]
     sizes = [Path(library).stat().st_size for library in run["conditions"].values()]
     assert sum(sizes) == run["metrics"]["library_bytes"] > max(sizes) > 0

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
+from segzoo.errors import UsageError
 from segzoo.evaluation import evaluate
 from segzoo.processes.endings import StopWish
 from segzoo.processes.group import Group
 from segzoo.registry import create_model, get_protocol
-from segzoo.training.batches import Batch, Collate, Item, Samples, ToDevice, batches
+from segzoo.training.batches import Batch, Collate, ToDevice, batches
 from segzoo.training.plan import Plan, seed_of
+from segzoo.training.samples import Item, Samples
 from segzoo.training.validation import validate
 
 
@@ -38,11 +42,12 @@ def series(first: int = 0, **words) -> list[list[list[int]]]:
     ranks = []
     for rank in range(made.processes):
         with batches(Numbers(), Collate((1, 1), 255), made, rank=rank, first=first) as reading:
-            ranks.append(list(reading))
+            # A batch is good until the next one is asked for.
+            ranks.append([batch.image[:, 0, 0].tolist() for batch in reading])
     iterations = []
     for number in range(made.iterations - first):
         parts = range(number * made.accumulate, (number + 1) * made.accumulate)
-        iterations.append([pixel for part in parts for rank in ranks for pixel in rank[part].image[:, 0, 0].tolist()])
+        iterations.append([pixel for part in parts for rank in ranks for pixel in rank[part]])
     return iterations
 
 
@@ -73,6 +78,38 @@ def test_another_seed_gives_another_series():
     )
 
 
+def test_reading_processes_write_into_the_same_memory_over_and_over():
+    with batches(Numbers(), Collate((1, 1), 255), plan(workers=1, iterations=12), rank=0, first=0) as reading:
+        addresses = [batch.image.data_ptr() for batch in reading]
+    # One batch is in use while four are read.
+    assert addresses[:5] == addresses[5:10] and addresses[:2] == addresses[10:] and len(set(addresses)) == 5
+
+
+def test_too_little_shared_memory_is_said_before_anything_is_read(monkeypatch):
+    usage = shutil.disk_usage("/")._replace(free=2**26)
+    monkeypatch.setattr("segzoo.training.batches.shutil.disk_usage", lambda place: usage)
+    made = plan(workers=2)
+    with batches(Numbers(), Collate((512, 512), 255), made, rank=0, first=0):
+        pass
+    wanted = r"takes 72 MiB of shared memory and /dev/shm has 64; use fewer --workers"
+    with (
+        pytest.raises(UsageError, match=wanted),
+        batches(Numbers(), Collate((1024, 512), 255), made, rank=0, first=0),
+    ):
+        pass
+
+
+def test_targets_may_be_maps_of_several_numbers_wide_classes_or_one_number():
+    image = np.zeros((1, 2, 3), np.uint8)
+    layers = Collate((2, 2), 255, np.int32, (3,))([Item("a", image, np.arange(6, dtype=np.int32).reshape(1, 2, 3))])
+    assert isinstance(layers, Batch) and layers.target.dtype == torch.int32
+    assert layers.target.tolist() == [[[[0, 1, 2], [3, 4, 5]], [[255] * 3] * 2]]
+    wide = Collate((1, 2), 65535, np.uint16)([Item("a", image, np.array([[300, 65535]], np.uint16))])
+    assert isinstance(wide, Batch) and wide.target.dtype == torch.int32 and wide.target.tolist() == [[[300, 65535]]]
+    numbers = Collate((1, 2), 0, np.int64, None)([Item(name, image, np.array(7)) for name in "ab"])
+    assert isinstance(numbers, Batch) and numbers.target.tolist() == [7, 7]
+
+
 def test_small_samples_are_padded_with_the_mean_colour_and_the_ignored_label():
     items = [
         Item("a", np.full((2, 3, 3), 200, np.uint8), np.ones((2, 3), np.uint8)),
@@ -83,9 +120,10 @@ def test_small_samples_are_padded_with_the_mean_colour_and_the_ignored_label():
     assert batch.target.tolist() == [[[1, 1, 1, 255], [1, 1, 1, 255]], [[0] * 4, [255] * 4]]
     to_device = ToDevice(torch.device("cpu"), (100.0, 50.0, 0.0), (50.0, 50.0, 100.0), channels_last=False)
     pixels, label = to_device(batch)
-    assert pixels[0, :, 0, 0].tolist() == [2.0, 3.0, 2.0] and label.dtype == torch.int64
+    torch.testing.assert_close(pixels[0, :, 0, 0], torch.tensor([2.0, 3.0, 2.0]))
+    assert label.dtype == torch.int64
     assert pixels[0, :, :, 3].abs().sum() == 0 and pixels[1, :, 1].abs().sum() == 0
-    assert pixels[1, :, 0, 3].tolist() == [0.0, 1.0, 1.0]
+    torch.testing.assert_close(pixels[1, :, 0, 3], torch.tensor([0.0, 1.0, 1.0]))
 
 
 def test_validation_gives_the_numbers_of_evaluate(pictures):
