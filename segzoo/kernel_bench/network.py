@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
 
 from segzoo.data.open import open_dataset
 from segzoo.device import precision
 from segzoo.inference import predict
-from segzoo.kernel_bench.contest import Contest
+from segzoo.kernel_bench.contest import Contest, clock
 from segzoo.kernel_bench.record import Result
 from segzoo.kernel_bench.targets import target
 from segzoo.kernels import reference
 from segzoo.registry import create_model, get_protocol
 
 NAME, SIDE = "nat-tiny", 512
+_SHARED_CALLS = 6
 _TRAINED, _PICTURES = "nat-pico", 8  # its weights are part of the package
 
 
@@ -36,6 +39,27 @@ def backbone_contests() -> list[Contest]:
             return ours()
 
     return [Contest(case="backbone", ours=ours, rival=rival)]
+
+
+class SharedPart(NamedTuple):
+    """The backbone without the operator: seconds of a call by the bench's clock, and floating-point operations."""
+
+    seconds: float
+    flops: int
+
+
+def shared_part() -> SharedPart:
+    """Everything in the backbone but neighborhood attention, of which only the output's memory is left."""
+    backbone, image, now = _model().backbone, _image(), clock()
+    times = []
+    with torch.inference_mode(), _WithoutOperator():
+        for _ in range(_SHARED_CALLS):
+            begin = now()
+            backbone(image)
+            times.append(now() - begin)
+        with FlopCounterMode(display=False) as counter:
+            backbone(image)
+    return SharedPart(statistics.median(times[1:]), counter.get_total_flops())
 
 
 def half_precision_contests() -> list[Contest]:
@@ -84,6 +108,16 @@ def _forward(model: nn.Module, dtype: str) -> Callable[[], Tensor]:
             return model(image)
 
     return run
+
+
+class _WithoutOperator(TorchDispatchMode):
+    """Leaves neighborhood attention out: the values stand for the output."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.segzoo.neighborhood_attention_2d.default:
+            value = args[2]
+            return torch.zeros_like(value, memory_format=torch.contiguous_format), value.new_zeros(value.shape[:-1])
+        return func(*args, **(kwargs or {}))
 
 
 class _ReferenceOperator(TorchDispatchMode):

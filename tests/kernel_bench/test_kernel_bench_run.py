@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 from typer.testing import CliRunner
 
 from segzoo import kernels
 from segzoo.cli import kernel
 from segzoo.errors import UnavailableError, UsageError
-from segzoo.kernel_bench import neighborhood, run
+from segzoo.kernel_bench import neighborhood, network, run
 from segzoo.kernel_bench.contest import QUICK, Contest, run_contest
 from segzoo.kernel_bench.memory import peak_bytes
 from segzoo.kernel_bench.record import Result, Samples
@@ -62,11 +63,35 @@ def test_the_note_on_the_rival_names_the_ratio_that_no_program_can_pass(monkeypa
     assert stage.flops == 4 * 16 * 16 * 2 * 49 * 32
     # a rival that takes 4 ms for what takes 1 ms at the peak
     samples = [Samples(case="c", ours_ms=[2.0], rival_ms=[4.0])]
-    note = run._bound(
+    note = run._forward_bound(
         Result(target=target("neighborhood-forward"), samples=samples),
         {"multiply_add_flops_per_second": stage.flops * 1000.0},
     )
     assert "at 25 % of the multiply-add peak" in note and "4.0 x as fast" in note
+
+
+def test_the_note_on_the_backbone_says_what_an_operator_without_a_cost_would_give(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(network, "shared_part", lambda: network.SharedPart(0.5, 10**9))
+    samples = [Samples(case="backbone", ours_ms=[700.0], rival_ms=[1500.0])]
+    note = run._backbone_bound(
+        Result(target=target("nat-tiny-backbone"), samples=samples), {"multiply_add_flops_per_second": 2.5e9}
+    )
+    assert "share take 500 ms and would take 400 ms at the multiply-add peak" in note and "give 3.0 x" in note
+
+
+def test_the_shared_part_of_the_backbone_is_all_but_the_operator(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network, "SIDE", 64)
+    monkeypatch.setattr(network, "_SHARED_CALLS", 2)
+    shared = network.shared_part()
+    backbone = network._model().backbone
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        backbone(network._image())
+    by_operator = counter.get_flop_counts()["Global"]
+    attention = sum(flops for name, flops in by_operator.items() if "neighborhood" in str(name))
+    assert shared.seconds > 0 and attention > 0
+    assert shared.flops == counter.get_total_flops() - attention
 
 
 def test_a_row_that_does_not_exist_is_refused_before_anything_is_measured() -> None:
