@@ -57,8 +57,9 @@ def shared_part() -> SharedPart:
             begin = now()
             backbone(image)
             times.append(now() - begin)
-        with FlopCounterMode(display=False) as counter:
-            backbone(image)
+    # The mode that is entered last comes first: the counter is not to see the operator.
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter, _WithoutOperator():
+        backbone(image)
     return SharedPart(statistics.median(times[1:]), counter.get_total_flops())
 
 
