@@ -5,8 +5,8 @@ or more. So every rule can be read in both directions, and `segzoo convert` need
 
     Rename("encoder.block.{stage}.{index}.{rest*}", "backbone.stages.{stage}.blocks.{index}.{rest*}")
 
-Where a system keeps apart what is one tensor here, a `Join` says so. A new system is one more `Layout` in
-segzoo/weights/layouts.py.
+Where a system keeps apart what is one tensor here, a `Join` says so, and a `Reorder` where one counts the same numbers
+in another order. A new system is one more `Layout` in segzoo/weights/layouts.py.
 """
 
 from __future__ import annotations
@@ -75,6 +75,39 @@ class Join:
         return apart
 
 
+@dataclass(frozen=True)
+class Reorder:
+    """One rule: the last axis of the tensors called `ours` here is an array; which of its axes runs slowest differs.
+
+    Attributes:
+        ours: a template of our keys.
+        sizes: of their array, slowest first; -1 once, for what is left.
+        order: our axis i is their axis order[i].
+    """
+
+    ours: str
+    sizes: tuple[int, ...]
+    order: tuple[int, ...]
+
+    def to_ours(self, state: dict[str, Any]) -> dict[str, Any]:
+        """`state`, under our names already, in our order."""
+        return self._applied(state, self.sizes, self.order)
+
+    def to_theirs(self, state: dict[str, Any]) -> dict[str, Any]:
+        """`state`, under our names still, in their order."""
+        back = tuple(self.order.index(axis) for axis in range(len(self.order)))
+        return self._applied(state, tuple(self.sizes[axis] for axis in self.order), back)
+
+    def _applied(self, state: dict[str, Any], sizes: tuple[int, ...], order: tuple[int, ...]) -> dict[str, Any]:
+        places = tuple(range(-len(sizes), 0))
+        return {
+            key: value.unflatten(-1, sizes).movedim([places[axis] for axis in order], places).flatten(-len(sizes))
+            if _pattern(self.ours).fullmatch(key)
+            else value
+            for key, value in state.items()
+        }
+
+
 @dataclass(frozen=True, kw_only=True)
 class Layout:
     """The names that one system gives to the tensors of a model.
@@ -85,6 +118,7 @@ class Layout:
         detect_all: every key of the file must fit one of them.
         renames: the rules in the order to try them; the first that applies counts. A key without a rule keeps its name.
         joins: what is several tensors there and one here.
+        reorders: what is the same numbers in another order.
         lacks: templates of our keys that such files never have and that no forward pass needs.
         into: the layout whose names `to_native` gives, where those are a system's of their own.
         aliases: other words for it.
@@ -96,6 +130,7 @@ class Layout:
     detect_all: bool = False
     renames: tuple[Rename, ...] = ()
     joins: tuple[Join, ...] = ()
+    reorders: tuple[Reorder, ...] = ()
     lacks: tuple[str, ...] = ()
     into: Layout | None = None
     aliases: tuple[str, ...] = ()
@@ -130,7 +165,10 @@ class Layout:
         current = dict(state)
         for join in self.joins:
             current = join.to_ours(current)
-        return _renamed(current, [rule.to_ours for rule in self.renames], self.name)
+        current = _renamed(current, [rule.to_ours for rule in self.renames], self.name)
+        for reorder in self.reorders:
+            current = reorder.to_ours(current)
+        return current
 
     def from_native(self, state: Mapping[str, Value]) -> dict[str, Value]:
         """The same values under this system's names.
@@ -139,6 +177,8 @@ class Layout:
             IntegrityError: two keys would get one name.
         """
         current = {key: value for key, value in state.items() if not self.never_has(key)}
+        for reorder in self.reorders:
+            current = reorder.to_theirs(current)
         for join in self.joins:
             current = join.to_theirs(current)
         return _renamed(current, [rule.to_theirs for rule in self.renames], self.name)

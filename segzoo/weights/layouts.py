@@ -7,6 +7,7 @@ from typing import Generic, NamedTuple
 
 from segzoo.errors import UsageError, suggestion
 from segzoo.weights.layout import Layout, Rename, Value
+from segzoo.weights.layouts_backbones import BACKBONES
 from segzoo.weights.layouts_segformer import SEGFORMER
 
 NATIVE = Layout(name="native")
@@ -26,6 +27,7 @@ LAYOUTS: tuple[Layout, ...] = (
         renames=(Rename("_orig_mod.{rest*}", "{rest*}"),),
     ),
     *SEGFORMER,
+    *BACKBONES,
 )
 
 
