@@ -31,7 +31,6 @@ from segzoo.data.transforms import Augmentation
 from segzoo.protocol import IMAGENET_MEAN, IMAGENET_STD
 from segzoo.training.batches import Collate, ToDevice, batches
 from segzoo.training.plan import Plan
-from segzoo.training.samples import Samples
 from segzoo.training.segmentation import Crops
 from segzoo.zoo import schema
 
@@ -57,28 +56,32 @@ def source_of(folder: Path) -> Crops:
     return Crops(dataset, RULE, len(dataset))
 
 
+def plan_of(source: Crops, seed: int, *, batch_size: int, workers: int = 0) -> Plan:
+    """One pass over the pictures."""
+    return Plan(
+        work_dir=Path(),
+        iterations=len(source) // batch_size,
+        batch_size=batch_size,
+        per_device=batch_size,
+        workers=workers,
+        seed=seed,
+        settings={},
+    )
+
+
 def in_process(source: Crops, seed: int) -> tuple[float, float]:
     """(seconds, seconds of this core) for one pass in this process, each sample made ready for the network."""
-    samples, collate = Samples(source, seed), Collate(CROP, 255, np.uint8)
     to_device = ToDevice(torch.device("cpu"), IMAGENET_MEAN, IMAGENET_STD, channels_last=False)
-    clock, core = time.perf_counter(), time.process_time()
-    for number in range(len(source)):
-        batch = collate([samples[number]])
-        to_device(batch)
-    return time.perf_counter() - clock, time.process_time() - core
+    with batches(source, Collate(CROP, 255), plan_of(source, seed, batch_size=1), rank=0, first=0) as reading:
+        clock, core = time.perf_counter(), time.process_time()
+        for batch in reading:
+            to_device(batch)
+        return time.perf_counter() - clock, time.process_time() - core
 
 
 def with_worker(source: Crops, seed: int) -> float:
     """Seconds for one pass through one reading process in batches of 2; its start is not counted."""
-    plan = Plan(
-        work_dir=Path(),
-        iterations=len(source) // 2 + 1,
-        batch_size=2,
-        per_device=2,
-        workers=1,
-        seed=seed,
-        settings={},
-    )
+    plan = plan_of(source, seed, batch_size=2, workers=1)
     to_device = ToDevice(torch.device("cpu"), IMAGENET_MEAN, IMAGENET_STD, channels_last=False)
     with batches(source, Collate(CROP, 255), plan, rank=0, first=0) as reading:
         next(reading)

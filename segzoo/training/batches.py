@@ -85,9 +85,16 @@ class Collate:
         self.dtype = np.dtype(np.int32 if np.dtype(dtype) == np.uint16 else dtype)
         self.layers = layers
 
-    def __call__(self, items: Sequence[Item | SegzooError]) -> Batch | SegzooError:
-        """The batch of the samples in memory of its own, or the first fault among them."""
-        memory = np.empty(self.bytes_of(len(items)), np.uint8)
+    def __call__(
+        self, items: Sequence[Item | SegzooError], memory: NDArray[np.uint8] | None = None
+    ) -> Batch | SegzooError:
+        """The batch of the samples, or the first fault among them.
+
+        Args:
+            memory: `bytes_of(len(items))` bytes that the batch is to lie in; its own where None.
+        """
+        if memory is None:
+            memory = np.empty(self.bytes_of(len(items)), np.uint8)
         extent = self.lay_out(items, memory)
         if isinstance(extent, SegzooError):
             return extent
@@ -158,11 +165,13 @@ def batches(
     # Crops are cut on the CPU wherever the network is; forked workers have what is loaded here.
     kernels.load()
     samples, tasks = Samples(source, plan.seed), _Tasks(plan, rank, first)
+    size = collate.bytes_of(plan.per_device)
     if plan.workers == 0:
-        yield (collate([samples[number] for number in task.samples]) for task in tasks)
+        memory = np.empty(size, np.uint8)
+        yield (collate([samples[number] for number in task.samples], memory) for task in tasks)
         return
     # One batch is in use while the others are read.
-    slots = _shared_memory(plan.workers * _AHEAD + 1, collate.bytes_of(plan.per_device))
+    slots = _shared_memory(plan.workers * _AHEAD + 1, size)
     loader: DataLoader[Any] = DataLoader(
         _Reader(samples, collate, slots),
         batch_size=None,
