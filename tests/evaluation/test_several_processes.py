@@ -35,7 +35,11 @@ def run_workers(size: int, *words: object) -> list[int]:
     environment = {**os.environ, **shared, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, str(WORKER), *map(str, words)]
     processes = [subprocess.Popen(command, env={**environment, "RANK": str(rank)}) for rank in range(size)]
-    return [process.wait(timeout=120) for process in processes]
+    try:
+        return [process.wait(timeout=120) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
 
 
 @pytest.mark.parametrize("size", [2, 3])
@@ -77,7 +81,10 @@ def start(home: Path, *words: str) -> subprocess.Popen:
 
 
 def finish(process: subprocess.Popen) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=300)
+    try:
+        out, err = process.communicate(timeout=300)
+    finally:
+        process.kill()
     return process.returncode, out, err
 
 
