@@ -101,7 +101,7 @@ def _bench(run: Run) -> Run:
 
 
 def _evaluation(run: Run) -> Run:
-    from segzoo.evaluation import evaluate_name
+    from segzoo.evaluation import Setup, evaluate_name
     from segzoo.registry import names
 
     conditions = run.conditions
@@ -110,8 +110,7 @@ def _evaluation(run: Run) -> Run:
         raise UsageError(f"{name!r} is no model of the zoo; the record is of a model made in Python")
     images, total = run.metrics["images"], conditions["dataset_images"]
     protocol: str = conditions["protocol"]
-    return evaluate_name(
-        name,
+    setup = Setup(
         dataset=word_after(run.command_line, "--dataset") or conditions["dataset"],
         split=conditions["split"],
         data_root=word_after(run.command_line, "--data-root"),
@@ -120,6 +119,10 @@ def _evaluation(run: Run) -> Run:
         checkpoint=word_after(run.command_line, "--checkpoint"),
         strict="--no-strict" not in run.command_line,
         device=conditions["device"],
+    )
+    return evaluate_name(
+        name,
+        setup,
         dtype=conditions["dtype"],
         compile=conditions.get("compile", False),
         corruption=conditions.get("corruption"),

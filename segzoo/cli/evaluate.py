@@ -125,16 +125,19 @@ def evaluate(
 
     corruptions = parse_corruptions(corrupt or [])
 
+    setup = evaluation.Setup(
+        dataset=dataset,
+        split=split,
+        data_root=data_root,
+        protocol=protocol,
+        aug_test=aug_test,
+        checkpoint=checkpoint,
+        strict=not no_strict,
+        fuse=fuse,
+        device=device,
+    )
     shared: dict[str, Any] = {
-        "dataset": dataset,
-        "split": split,
-        "data_root": data_root,
-        "protocol": protocol,
-        "aug_test": aug_test,
-        "checkpoint": checkpoint,
-        "strict": not no_strict,
-        "fuse": fuse,
-        "device": device,
+        "setup": setup,
         "compile": compile,
         "batch_size": batch_size,
         "limit": limit,

@@ -27,18 +27,42 @@ from segzoo.zoo.foreign_names import assumptions, chooses_classes, foreign_proto
 from segzoo.zoo.manifest import load_manifest
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Setup:
+    """With which weights, on which data, by which protocol and where a model of the zoo is evaluated.
+
+    Attributes:
+        dataset: another data set than the model's, by name or folder. With the published weights it must have
+            as many classes; with a checkpoint the model gets as many as it has.
+        split: "val", ...
+        data_root: where the data set's files are.
+        protocol: another protocol than the model's, by name.
+        aug_test: six scales and flipping on top of the protocol.
+        checkpoint: weights to use in place of the published ones.
+        strict: weights must fit in full.
+        fuse: fold batch norms into the convolutions before them.
+        device: "cpu", "cuda", "auto", ...
+    """
+
+    dataset: str | Path | None = None
+    split: str = "val"
+    data_root: str | Path | None = None
+    protocol: str | None = None
+    aug_test: bool = False
+    checkpoint: str | Path | None = None
+    strict: bool = True
+    fuse: bool = False
+    device: str = "cpu"
+
+
+AS_PUBLISHED = Setup()
+"""Published weights, data and protocol, on the CPU."""
+
+
 def evaluate_name(
     name: str,
+    setup: Setup = AS_PUBLISHED,
     *,
-    dataset: str | Path | None = None,
-    split: str = "val",
-    data_root: str | Path | None = None,
-    protocol: str | None = None,
-    aug_test: bool = False,
-    checkpoint: str | Path | None = None,
-    strict: bool = True,
-    fuse: bool = False,
-    device: str = "cpu",
     dtype: str = "fp32",
     compile: bool = False,
     batch_size: int | None = None,
@@ -53,20 +77,11 @@ def evaluate_name(
     group: Group | None = None,
     keeper: Keeper | None = None,
 ) -> Run:
-    """Accuracy of a model of the zoo with its published weights, beside the published figure.
+    """Accuracy of a model of the zoo, beside the published figure.
 
     Args:
         name: a name of the zoo.
-        dataset: another data set than the model's, by name or folder. With the published weights it must have
-            as many classes; with a checkpoint the model gets as many as it has.
-        split: "val", ...
-        data_root: where the data set's files are.
-        protocol: another protocol than the model's, by name.
-        aug_test: six scales and flipping on top of the protocol.
-        checkpoint: weights to use in place of the published ones.
-        strict: weights must fit in full.
-        fuse: fold batch norms into the convolutions before them.
-        device: "cpu", "cuda", "auto", ...
+        setup: weights, data set, protocol and device.
         dtype: "fp32", "tf32", "bf16" or "fp16".
         batch_size: windows of an image that the network gets at once.
         limit: only the first images; the record is then partial.
@@ -80,24 +95,13 @@ def evaluate_name(
         DatasetError: data that are missing or faulty.
         IntegrityError, NetworkError: weights that cannot be had or do not fit.
     """
-    opened = open_name(
-        name,
-        dataset=dataset,
-        split=split,
-        data_root=data_root,
-        protocol=protocol,
-        aug_test=aug_test,
-        checkpoint=checkpoint,
-        strict=strict,
-        fuse=fuse,
-        device=device,
-    )
+    opened = open_name(name, setup)
     run = evaluate(
         opened.model,
         opened.dataset,
         opened.protocol,
         name=name,
-        device=device,
+        device=setup.device,
         dtype=dtype,
         compile=compile,
         batch_size=batch_size,
@@ -155,71 +159,35 @@ class Opened:
         return expected_miou(model_entry.published, own, self.protocol, run.metrics["miou_percent"])
 
 
-def open_name(
-    name: str,
-    *,
-    dataset: str | Path | None = None,
-    split: str = "val",
-    data_root: str | Path | None = None,
-    protocol: str | None = None,
-    aug_test: bool = False,
-    checkpoint: str | Path | None = None,
-    strict: bool = True,
-    fuse: bool = False,
-    device: str = "cpu",
-) -> Opened:
-    """The model, data set and protocol of an evaluation; arguments and errors are those of `evaluate_name`."""
-    model_entry = entry(name)
-    own_data = str(dataset) if dataset is not None else None
-    if is_foreign_name(name):
-        base = foreign_protocol(name, chosen=protocol, dataset=own_data)
-        word = protocol_word(name, chosen=protocol, dataset=own_data)
-        assumed = assumptions(name, protocol=protocol, dataset=own_data)
-    else:
-        base, word, assumed = get_protocol(protocol or name), protocol or model_entry.protocol, []
-    used = base.aug_test() if aug_test else base
-    pick_device(device)
+def open_name(name: str, setup: Setup) -> Opened:
+    """The model, data set and protocol of an evaluation; errors are those of `evaluate_name`."""
+    protocol, word, assumed = _protocol_of(name, setup)
+    pick_device(setup.device)
     # Device and data first: they are checked in a moment, weights may be a long download.
-    if not dataset and not model_entry.dataset:
-        raise UsageError(f"{name} has {model_entry.num_classes} classes, as no data set of the zoo has: give --dataset")
-    data = open_dataset(dataset or model_entry.dataset, root=data_root, split=split)
-    own_classes = checkpoint is None and not chooses_classes(name)
-    if own_classes and data.num_classes != model_entry.num_classes:
-        raise UsageError(
-            f"{name} has {model_entry.num_classes} classes, {data.name} has {data.num_classes}; "
-            f"{name} was made for {model_entry.dataset or 'other data'}"
-        )
+    data = _open_data(name, setup)
     model = create_model(
         name,
-        pretrained=checkpoint is None,
-        checkpoint=checkpoint,
+        pretrained=setup.checkpoint is None,
+        checkpoint=setup.checkpoint,
         num_classes=data.num_classes,
-        strict=strict,
-        fuse=fuse,
+        strict=setup.strict,
+        fuse=setup.fuse,
     )
     return Opened(
         name=name,
         model=model,
         dataset=data,
-        protocol=used,
-        protocol_word=_protocol_word(word, aug_test),
-        fuse=fuse,
+        protocol=protocol.aug_test() if setup.aug_test else protocol,
+        protocol_word=f"{word} + aug-test" if setup.aug_test else word,
+        fuse=setup.fuse,
         assumed=assumed,
     )
 
 
 def precision_report_name(
     name: str,
+    setup: Setup = AS_PUBLISHED,
     *,
-    dataset: str | Path | None = None,
-    split: str = "val",
-    data_root: str | Path | None = None,
-    protocol: str | None = None,
-    aug_test: bool = False,
-    checkpoint: str | Path | None = None,
-    strict: bool = True,
-    fuse: bool = False,
-    device: str = "cpu",
     compile: bool = False,
     batch_size: int | None = None,
     limit: int | None = None,
@@ -227,24 +195,13 @@ def precision_report_name(
     progress: Progress | None = None,
 ) -> list[Run]:
     """The records of `precision_report` for a model of the zoo; arguments are those of `evaluate_name`."""
-    opened = open_name(
-        name,
-        dataset=dataset,
-        split=split,
-        data_root=data_root,
-        protocol=protocol,
-        aug_test=aug_test,
-        checkpoint=checkpoint,
-        strict=strict,
-        fuse=fuse,
-        device=device,
-    )
+    opened = open_name(name, setup)
     runs = precision_report(
         opened.model,
         opened.dataset,
         opened.protocol,
         name=name,
-        device=pick_device(device),
+        device=pick_device(setup.device),
         compile=compile,
         batch_size=batch_size,
         limit=limit,
@@ -254,8 +211,30 @@ def precision_report_name(
     return [opened.completed(run) for run in runs]
 
 
-def _protocol_word(name: str, aug_test: bool) -> str:
-    return f"{name} + aug-test" if aug_test else name
+def _protocol_of(name: str, setup: Setup) -> tuple[Protocol, str, list[str]]:
+    """The protocol without --aug-test, its name, and what was guessed of a model from elsewhere."""
+    chosen, model_entry = setup.protocol, entry(name)
+    if not is_foreign_name(name):
+        return get_protocol(chosen or name), chosen or model_entry.protocol, []
+    data = str(setup.dataset) if setup.dataset is not None else None
+    protocol = foreign_protocol(name, chosen=chosen, dataset=data)
+    word = protocol_word(name, chosen=chosen, dataset=data)
+    return protocol, word, assumptions(name, protocol=chosen, dataset=data)
+
+
+def _open_data(name: str, setup: Setup) -> Dataset:
+    """The data set, with a number of classes that the model has or can have."""
+    model_entry = entry(name)
+    if not setup.dataset and not model_entry.dataset:
+        raise UsageError(f"{name} has {model_entry.num_classes} classes, as no data set of the zoo has: give --dataset")
+    data = open_dataset(setup.dataset or model_entry.dataset, root=setup.data_root, split=setup.split)
+    own_classes = setup.checkpoint is None and not chooses_classes(name)
+    if own_classes and data.num_classes != model_entry.num_classes:
+        raise UsageError(
+            f"{name} has {model_entry.num_classes} classes, {data.name} has {data.num_classes}; "
+            f"{name} was made for {model_entry.dataset or 'other data'}"
+        )
+    return data
 
 
 def _missing_images(data: Dataset) -> list[str]:

@@ -12,7 +12,7 @@ from colour_model import write_set
 from torch import nn
 
 from segzoo.errors import IntegrityError, UnavailableError, UsageError
-from segzoo.evaluation import evaluate_name
+from segzoo.evaluation import Setup, evaluate_name
 from segzoo.inference import predict
 from segzoo.models.foreign_logits import logits_of
 from segzoo.registry import create_model, entry, get_protocol
@@ -96,7 +96,7 @@ def user(tmp_path, monkeypatch):
 def test_a_segformer_of_transformers_gives_the_label_maps_of_our_own_with_its_weights(user):
     maps = {"hub": user / "maps-hub", "own": user / "maps-own"}
     hub = evaluate_name(f"hf:{user / 'hub'}", save_predictions=maps["hub"])
-    own = evaluate_name("own-segformer", checkpoint=user / "hub", save_predictions=maps["own"])
+    own = evaluate_name("own-segformer", Setup(checkpoint=user / "hub"), save_predictions=maps["own"])
     assert (hub.conditions["dataset"], hub.conditions["protocol"]) == ("mine", "small")
     assert hub.conditions["protocol_fields"] == own.conditions["protocol_fields"]
     assert hub.breakdown["class"] == own.breakdown["class"] and hub.metrics["miou_percent"] > 0
@@ -117,7 +117,7 @@ def test_what_was_guessed_stands_in_the_notes_and_what_was_given_does_not(user):
     from segzoo.zoo import hugging_face_files
 
     hugging_face_files.read.cache_clear()
-    run = evaluate_name(f"hf:{user / 'hub'}", dataset="mine", protocol="small")
+    run = evaluate_name(f"hf:{user / 'hub'}", Setup(dataset="mine", protocol="small"))
     assert run.notes == ["normalisation: that of preprocessor_config.json"]
     assert run.conditions["protocol_fields"]["mean"] == (127.5, 127.5, 127.5)
     assert run.conditions["protocol_fields"]["std"] == (63.75, 127.5, 255.0)
@@ -125,7 +125,7 @@ def test_what_was_guessed_stands_in_the_notes_and_what_was_given_does_not(user):
 
 def test_the_classes_of_the_hub_must_be_those_of_the_data_set(user):
     with pytest.raises(UsageError, match=r"hub has 3 classes, scenes has 16; .* was made for mine"):
-        evaluate_name(f"hf:{user / 'hub'}", dataset="scenes")
+        evaluate_name(f"hf:{user / 'hub'}", Setup(dataset="scenes"))
     other = save_segformer(user / "seven", [f"thing {index}" for index in range(7)])
     with pytest.raises(UsageError, match="has 7 classes, as no data set of the zoo has: give --dataset"):
         evaluate_name(f"hf:{other}")
@@ -187,10 +187,10 @@ def test_smp_builds_for_the_classes_asked_for_and_takes_a_checkpoint(tmp_path):
     assert model(torch.zeros(1, 3, 64, 96)).shape[:2] == (1, 3)
     torch.save(model.state_dict(), tmp_path / "weights.pth")
     data = write_set(tmp_path / "data", 2, size=(40, 60))
-    run = evaluate_name("smp:fpn:resnet18", checkpoint=tmp_path / "weights.pth", dataset=data, limit=1)
+    run = evaluate_name("smp:fpn:resnet18", Setup(checkpoint=tmp_path / "weights.pth", dataset=data), limit=1)
     assert run.conditions["protocol_fields"]["size_divisor"] == 32 and run.model["params"] > 10_000_000
     with pytest.raises(UsageError, match=r"no published weights.*--checkpoint"):
-        evaluate_name("smp:fpn:resnet18", dataset=data)
+        evaluate_name("smp:fpn:resnet18", Setup(dataset=data))
     with pytest.raises(UsageError, match="no architecture 'unett'; did you mean 'unet'"):
         create_model("smp:unett")
     with pytest.raises(UsageError, match="cannot build unet over 'resnet17'"):
@@ -199,10 +199,10 @@ def test_smp_builds_for_the_classes_asked_for_and_takes_a_checkpoint(tmp_path):
 
 def test_a_function_gets_the_number_of_classes_if_it_takes_it(own_file, tmp_path):
     data = write_set(tmp_path / "data", 1)
-    run = evaluate_name(f"{own_file}:chosen", dataset=data)
+    run = evaluate_name(f"{own_file}:chosen", Setup(dataset=data))
     assert run.metrics["images"] == 1 and "assumed: protocol image-size" in run.notes
     with pytest.raises(UsageError, match="gives 5 classes, data has 3"):
-        evaluate_name(f"{own_file}:five", dataset=data)
+        evaluate_name(f"{own_file}:five", Setup(dataset=data))
 
 
 def test_a_module_is_found_in_the_working_directory(own_file, monkeypatch):
