@@ -118,6 +118,7 @@ def _evaluation(run: Run) -> Run:
         aug_test=protocol.endswith(AUG_TEST),
         checkpoint=word_after(run.command_line, "--checkpoint"),
         strict="--no-strict" not in run.command_line,
+        fuse=conditions.get("fuse", False),
         device=conditions["device"],
     )
     return evaluate_name(

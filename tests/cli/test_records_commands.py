@@ -67,3 +67,14 @@ def test_a_latency_is_taken_again_under_its_conditions(segzoo_command, tmp_path,
     same = ("shape", "device", "dtype", "threads", "scope", "samples")
     assert [old["conditions"][key] for key in same] == [new["conditions"][key] for key in same]
     assert new["started"] >= old["started"] and len(new["breakdown"]["sample"]) == 3
+
+
+def test_an_evaluation_is_made_again_with_all_that_was_chosen(segzoo_command, tmp_path, monkeypatch):
+    monkeypatch.setenv("SEGZOO_KERNELS", "reference")
+    record, again = tmp_path / "record.json", tmp_path / "again.json"
+    words = ["--limit", "1", "--fuse", "--dtype", "bf16", "--device", "cpu"]
+    assert segzoo_command("eval", "nat-pico", *words, "-o", str(record)).code == 0
+    assert segzoo_command("replay", str(record), "-o", str(again)).code == 0
+    old, new = json.loads(record.read_text()), json.loads(again.read_text())
+    assert old["conditions"]["fuse"] and old["conditions"]["dtype"] == "bf16" and old["metrics"]["images"] == 1
+    assert new["conditions"] == old["conditions"] and new["breakdown"] == old["breakdown"]
