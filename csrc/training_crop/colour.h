@@ -31,12 +31,13 @@ inline int32_t mask(bool wanted) { return -static_cast<int32_t>(wanted); }
 // OpenCV cuts here, though its way to HSV rounds.
 inline int32_t byte(float share) { return static_cast<int32_t>(share * 255.0f); }
 
-// 1 - a * b, rounded once where the processor can, as OpenCV's own code comes out of its compiler.
+// 1 - a * b, rounded once, as OpenCV's own code comes out of its compiler.
 inline float one_less_product(float a, float b) {
 #if defined(__FMA__)
   return __builtin_fmaf(-a, b, 1.0f);
 #else
-  return 1.0f - a * b;
+  // A product of two floats is exact in double precision.
+  return static_cast<float>(1.0 - static_cast<double>(a) * static_cast<double>(b));
 #endif
 }
 
