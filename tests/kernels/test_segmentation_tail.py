@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from segzoo.inference.resampling import Side, side_taps
 from segzoo.inference.windows import windows
-from segzoo.kernels import Taps, segmentation_tail, tail_reference
+from segzoo.kernels import Taps, segmentation_tail, tail_reference, tail_tiles
 from segzoo.metrics import ConfusionMatrix
 
 OPERATOR = torch.ops.segzoo.segmentation_tail
@@ -171,8 +171,8 @@ def test_what_does_not_fit_is_named():
 def test_the_references_tiles_of_any_size_give_the_same_labels(monkeypatch):
     values, rows, columns = random_logits(21, 20, 30), whole_side(20, 80, 75), whole_side(30, 120, 110)
     one, _ = run("reference", [values] * 2, [rows] * 2, [columns] * 2)
-    monkeypatch.setattr(tail_reference, "_CPU_TILE_VALUES", 10**9)
-    monkeypatch.setattr(tail_reference, "_CPU_TILE_COLUMNS", 1000)
+    monkeypatch.setattr(tail_tiles, "_CPU_TILE_VALUES", 10**9)
+    monkeypatch.setattr(tail_tiles, "_CPU_TILE_COLUMNS", 1000)
     other, _ = run("reference", [values] * 2, [rows] * 2, [columns] * 2)
     assert (one != other).sum() <= 1
 
@@ -181,7 +181,7 @@ def test_an_error_in_a_thread_of_the_reference_is_not_lost(monkeypatch):
     def fail(*words):
         raise ArithmeticError("in the tail")
 
-    monkeypatch.setattr(tail_reference._Tiles, "first_best", fail)
+    monkeypatch.setattr(tail_tiles.Tiles, "first_best", fail)
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
