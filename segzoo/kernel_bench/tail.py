@@ -22,13 +22,22 @@ View = tuple[Tensor, tuple[int, int], bool]
 
 
 def one_view_contests(device: torch.device = _CPU) -> list[Contest]:
-    """One view: 128x171 -> 512x683."""
-    return [_contest("one view", _views((1.0,), mirrored=(False,), device=device), device)]
+    """One view: 128x171 -> 512x683; with smooth logits, and with random ones."""
+    return _contests("one view", (1.0,), mirrored=(False,), device=device)
 
 
 def twelve_views_contests(device: torch.device = _CPU) -> list[Contest]:
-    """Six scales, each also mirrored."""
-    return [_contest("12 views", _views(_SCALES, mirrored=(False, True), device=device), device)]
+    """Six scales, each also mirrored; with smooth logits, and with random ones."""
+    return _contests("12 views", _SCALES, mirrored=(False, True), device=device)
+
+
+def _contests(case: str, scales: Sequence[float], *, mirrored: Sequence[bool], device: torch.device) -> list[Contest]:
+    """Smooth logits are like a network's; random ones are the worst case for whoever skips classes."""
+    names = {True: case, False: f"{case}, random logits"}
+    return [
+        _contest(name, _views(scales, mirrored=mirrored, smooth=smooth, device=device), device)
+        for smooth, name in names.items()
+    ]
 
 
 def _contest(case: str, views: list[View], device: torch.device = _CPU) -> Contest:
@@ -37,17 +46,20 @@ def _contest(case: str, views: list[View], device: torch.device = _CPU) -> Conte
     return Contest(case=case, ours=_ours(views, label), rival=_published(views, label))
 
 
-def _views(scales: Sequence[float], *, mirrored: Sequence[bool], device: torch.device = _CPU) -> list[View]:
+def _views(
+    scales: Sequence[float], *, mirrored: Sequence[bool], smooth: bool = True, device: torch.device = _CPU
+) -> list[View]:
     generator = torch.Generator().manual_seed(0)
     views = []
     for scale in scales:
         size = round(HEIGHT * scale), round(WIDTH * scale)
         height, width = (-(-side // _STRIDE) for side in size)
         for flipped in mirrored:
-            # Smooth, as a network's logits are: neighbours differ by less than the classes do.
-            coarse = torch.randn(1, CLASSES, 2 + height // 8, 2 + width // 8, generator=generator) * 3
-            logits = F.interpolate(coarse, size=(height, width), mode="bicubic").to(device)
-            views.append((logits, size, flipped))
+            # Of smooth logits neighbours differ by less than the classes do.
+            drawn = (2 + height // 8, 2 + width // 8) if smooth else (height, width)
+            logits = torch.randn(1, CLASSES, *drawn, generator=generator) * 3
+            logits = F.interpolate(logits, size=(height, width), mode="bicubic") if smooth else logits
+            views.append((logits.to(device), size, flipped))
     return views
 
 

@@ -60,15 +60,20 @@ def test_a_copy_moves_what_it_says() -> None:
     copy.run()
 
 
-@pytest.mark.parametrize("mirrored", [(False,), (False, True)])
-def test_the_published_tail_counts_the_same_pixels(monkeypatch: pytest.MonkeyPatch, mirrored: tuple[bool, ...]) -> None:
-    for name, value in {"CLASSES": 7, "HEIGHT": 48, "WIDTH": 64}.items():
+@pytest.mark.parametrize("views", ["one_view", "twelve_views"])
+def test_the_published_tail_counts_the_same_pixels(monkeypatch: pytest.MonkeyPatch, views: str) -> None:
+    for name, value in {"CLASSES": 7, "HEIGHT": 48, "WIDTH": 64, "_SCALES": (0.5, 1.0)}.items():
         monkeypatch.setattr(tail, name, value)
-    contest = tail._contest("small", tail._views((0.5, 1.0) if len(mirrored) > 1 else (1.0,), mirrored=mirrored))
-    ours, rival = contest.ours(), contest.rival()
-    counted = ours[:7, :7].flatten()  # labels down, predictions across, as the rival's pairs
-    assert counted.sum() == rival.sum() == 48 * 64
-    assert (counted - rival).abs().sum() <= 4  # near-ties
+    smooth, random = getattr(tail, f"{views}_contests")()
+    assert random.case == f"{smooth.case}, random logits"
+    found = []
+    for contest in (smooth, random):
+        ours, rival = contest.ours(), contest.rival()
+        counted = ours[:7, :7].flatten()  # labels down, predictions across, as the rival's pairs
+        assert counted.sum() == rival.sum() == 48 * 64
+        assert (counted - rival).abs().sum() <= 4  # near-ties
+        found.append(rival)
+    assert not torch.equal(*found)
 
 
 def test_the_reference_operator_takes_over_in_a_whole_network() -> None:
