@@ -84,6 +84,10 @@ class Run:
         return msgspec.json.format(msgspec.json.encode(self), indent=indent).decode()
 
 
+class NotARecordError(IntegrityError):
+    """JSON that is no record at all."""
+
+
 def read_run(path: Path) -> Run:
     """The record in a JSON file.
 
@@ -94,14 +98,24 @@ def read_run(path: Path) -> Run:
         raw = msgspec.json.decode(path.read_bytes())
     except (OSError, msgspec.DecodeError) as error:
         raise IntegrityError(f"{path} is not a segzoo record: {error}") from error
+    return run_of(raw, str(path))
+
+
+def run_of(raw: object, where: str) -> Run:
+    """The record that decoded JSON is; `where` names it in errors.
+
+    Raises:
+        NotARecordError: other JSON.
+        IntegrityError: of a newer schema, or with fields of wrong types.
+    """
     if not isinstance(raw, dict) or "command" not in raw:
-        raise IntegrityError(f"{path} is not a segzoo record: no 'command' in it")
+        raise NotARecordError(f"{where} is not a segzoo record: no 'command' in it")
     if raw.get("schema", 0) > SCHEMA:
-        raise IntegrityError(f"{path} has schema {raw['schema']}, this segzoo reads up to {SCHEMA}; update segzoo")
+        raise IntegrityError(f"{where} has schema {raw['schema']}, this segzoo reads up to {SCHEMA}; update segzoo")
     try:
         return msgspec.convert(raw, Run)
     except msgspec.ValidationError as error:
-        raise IntegrityError(f"{path} is not a valid segzoo record: {error}") from error
+        raise IntegrityError(f"{where} is not a valid segzoo record: {error}") from error
 
 
 def write_text_atomically(path: Path, text: str) -> None:

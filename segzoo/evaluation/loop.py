@@ -22,7 +22,7 @@ from segzoo.evaluation.analysis import write_analysis
 from segzoo.evaluation.image_counts import ImageCounts, arrays_of, sparse_of
 from segzoo.evaluation.kept import Keeper
 from segzoo.evaluation.measures import Measures, add_counts, image_measures
-from segzoo.evaluation.record import describe_protocol, image_row, protocol_fields
+from segzoo.evaluation.record import conditions_of, image_row
 from segzoo.evaluation.shares import Counted, Progress, count_images
 from segzoo.evaluation.summing import summed_up
 from segzoo.inference import Network, predict_and_count, predict_with_confidence
@@ -112,7 +112,8 @@ def evaluate(
     network = Network(_OfClasses(running, dataset), device=place, dtype=dtype, batch_size=batch_size)
     measure = _Measure(network, protocol, dataset, measures, folder)
     conditions = {
-        **_conditions(dataset, protocol, place, dtype),
+        **conditions_of(dataset, protocol, place),
+        "dtype": dtype,
         "compile": compile,
         **({} if corruption is None else {"corruption": str(corruption_of(corruption))}),
         **measures.conditions(),
@@ -212,22 +213,6 @@ class _OfClasses(nn.Module):
                 "evaluate it on the data set it was made for"
             )
         return logits
-
-
-def _conditions(dataset: Dataset, protocol: Protocol, place: torch.device, dtype: str) -> dict[str, Any]:
-    return {
-        "dataset": dataset.name,
-        "split": dataset.split,
-        "dataset_images": len(dataset),
-        "data_fingerprint": dataset.fingerprint(),
-        "protocol": describe_protocol(protocol),
-        "protocol_fields": protocol_fields(protocol),
-        "views": protocol.views,
-        "device": str(place),
-        "dtype": dtype,
-        "threads": torch.get_num_threads(),
-        "kernels": kernels.describe(place),
-    }
 
 
 def _rows_and_sums(counted: Counted) -> tuple[list[dict[str, Any]], dict[str, NDArray[Any]]]:

@@ -22,7 +22,7 @@ from segzoo.data import Dataset, Pair, ignore_value
 from segzoo.data.ahead import read_ahead
 from segzoo.device import DTYPES, device_name, synchronize
 from segzoo.errors import SegzooError
-from segzoo.evaluation.record import describe_protocol, image_row, percent, protocol_fields
+from segzoo.evaluation.record import conditions_of, image_row, percent
 from segzoo.evaluation.summing import summed_up
 from segzoo.inference import Network, predict_with
 from segzoo.metrics import ConfusionMatrix, scores
@@ -96,18 +96,7 @@ def precision_report(
         if number == 0:
             _warm_up(variants, pair, protocol)
         _measure(variants, pair, protocol, number)
-    conditions = {
-        "dataset": dataset.name,
-        "split": dataset.split,
-        "dataset_images": len(dataset),
-        "data_fingerprint": dataset.fingerprint(),
-        "protocol": describe_protocol(protocol),
-        "protocol_fields": protocol_fields(protocol),
-        "views": protocol.views,
-        "device": str(device),
-        "threads": torch.get_num_threads(),
-        "kernels": kernels.describe(),
-    }
+    conditions = conditions_of(dataset, protocol, device)
     facts = {"name": name, "params": sum(item.numel() for item in model.parameters())}
     notes = [] if count == len(dataset) else [f"partial: the first {count} of {len(dataset)} images"]
     return _runs(variants, dataset.classes, facts, conditions, [*notes, *kernels.notes()], watch)

@@ -6,6 +6,10 @@ import dataclasses
 import math
 from typing import Any
 
+import torch
+
+from segzoo import kernels
+from segzoo.data import Dataset
 from segzoo.metrics import Scores, write_areas
 from segzoo.protocol import Protocol
 
@@ -55,6 +59,22 @@ def image_row(name: str, of_image: Scores) -> dict[str, Any]:
 def percent(ratio: float) -> float | None:
     """100 * ratio, or None for nan, which neither JSON nor a table has a number for."""
     return None if math.isnan(ratio) else 100.0 * float(ratio)
+
+
+def conditions_of(dataset: Dataset, protocol: Protocol, device: torch.device) -> dict[str, Any]:
+    """Data, protocol and machine of an evaluation, as far as they change its numbers."""
+    return {
+        "dataset": dataset.name,
+        "split": dataset.split,
+        "dataset_images": len(dataset),
+        "data_fingerprint": dataset.fingerprint(),
+        "protocol": describe_protocol(protocol),
+        "protocol_fields": protocol_fields(protocol),
+        "views": protocol.views,
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+        "kernels": kernels.describe(device),
+    }
 
 
 def describe_protocol(protocol: Protocol) -> str:

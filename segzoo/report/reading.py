@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from segzoo.errors import IntegrityError, UsageError
-from segzoo.results import SCHEMA, Run
+from segzoo.results import NotARecordError, Run, run_of
 
 _LINES = ".jsonl"
 _SUFFIXES = (".json", _LINES)
@@ -35,17 +35,13 @@ def read_records(paths: Iterable[Path]) -> tuple[list[Run], list[str]]:
         for file in _files(path):
             try:
                 runs += _records_of(file, notices)
-            except _OtherJsonError as error:
+            except NotARecordError as error:
                 if file == path:
                     raise IntegrityError(f"{error}; give what --output wrote") from error
                 notices.append(f"passed over: {error}")
         if path.is_dir() and len(runs) == before:
             raise UsageError(f"no records in {path}: none of its .json and .jsonl files holds one")
     return runs, notices
-
-
-class _OtherJsonError(IntegrityError):
-    """JSON that is no record at all."""
 
 
 def _files(path: Path) -> list[Path]:
@@ -61,14 +57,7 @@ def _records_of(file: Path, notices: list[str]) -> Iterator[Run]:
         raise IntegrityError(f"cannot read {file}: {error.strerror}") from error
     raws = _lines(file, content, notices) if file.suffix == _LINES else _whole(file, content)
     for where, raw in raws:
-        if not isinstance(raw, dict) or "command" not in raw:
-            raise _OtherJsonError(f"{where} is not a segzoo record: no 'command' in it")
-        if raw.get("schema", 0) > SCHEMA:
-            raise IntegrityError(f"{where} has schema {raw['schema']}, this segzoo reads up to {SCHEMA}; update segzoo")
-        try:
-            yield msgspec.convert(raw, Run)
-        except msgspec.ValidationError as error:
-            raise IntegrityError(f"{where} is not a valid segzoo record: {error}") from error
+        yield run_of(raw, where)
 
 
 def _whole(file: Path, content: bytes) -> list[tuple[str, Any]]:
