@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import tempfile
 import warnings
 import zipfile
@@ -54,11 +53,10 @@ def save_atomically(path: Path, content: Any) -> None:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
-        # torch's writer turns a full disk into a RuntimeError.
+        # torch's writer turns a full disk into a RuntimeError about positions in its archive.
         if isinstance(error, OSError | RuntimeError):
-            free = _free_words(path.parent)
-            reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
-            raise SegzooError(f"cannot write {path}: {reason}{free}; the checkpoints before it are whole") from error
+            reason = getattr(error, "strerror", None) or "the disk is full or a limit on the size of files is reached"
+            raise SegzooError(f"cannot write {path}: {reason}; the checkpoints before it are whole") from error
         raise
 
 
@@ -68,12 +66,6 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _free_words(folder: Path) -> str:
-    with contextlib.suppress(OSError):
-        return f" ({shutil.disk_usage(folder).free / 2**20:.0f} MiB are free)"
-    return ""
 
 
 def prune(folder: Path, keep: int) -> None:

@@ -1,4 +1,4 @@
-"""What would stop a run later and can be known before its first iteration: disk, memory, crop."""
+"""What would stop a run later and can be known before its first iteration: disk, crop; memory: trial.py."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import nn
 from segzoo.errors import SegzooError, UsageError
 
 # AdamW keeps two numbers for each weight, and a checkpoint the weight itself.
-_NUMBERS_PER_WEIGHT = {"adamw": 3, "sgd": 2}
+NUMBERS_PER_WEIGHT = {"adamw": 3, "sgd": 2}
 
 
 def check_disk(folder: Path, model: nn.Module, optimizer: str, keep: int) -> None:
@@ -22,29 +22,13 @@ def check_disk(folder: Path, model: nn.Module, optimizer: str, keep: int) -> Non
         SegzooError: too little is free.
     """
     weights = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
-    needed = weights * (_NUMBERS_PER_WEIGHT[optimizer] * (keep + 1) + 3)
+    needed = weights * (NUMBERS_PER_WEIGHT[optimizer] * (keep + 1) + 3)
     there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     free = shutil.disk_usage(there).free
     if free < needed:
         raise SegzooError(
             f"{folder} has {free / 2**20:.0f} MiB free, but {keep + 1} checkpoints need {needed / 2**20:.0f} MiB; "
             "free some, choose another --work-dir or a smaller --keep"
-        )
-
-
-def check_memory(device: torch.device, *, images: int, crop: tuple[int, int], num_classes: int) -> None:
-    """Room for what is certain: the input, the logits at the crop's size and their gradient.
-
-    Raises:
-        SegzooError: even that is more than the whole memory of the device.
-    """
-    pixels = images * crop[0] * crop[1]
-    needed = 4 * pixels * (3 + 2 * num_classes)
-    total = memory_bytes(device)
-    if total is not None and needed > total:
-        raise SegzooError(
-            f"{images} crops of {crop[0]}x{crop[1]} with {num_classes} classes need {needed / 2**30:.1f} GiB for "
-            f"their logits alone, {device} has {total / 2**30:.1f} GiB; use a smaller --crop or --per-device"
         )
 
 

@@ -6,12 +6,13 @@ from pathlib import Path
 
 from torch import nn
 
-from segzoo.errors import IntegrityError, UsageError
+from segzoo.errors import IntegrityError, NetworkError, UsageError
 from segzoo.registry import create_model, entry
 from segzoo.weights.download import fetch
 from segzoo.weights.layouts import to_names_of
 from segzoo.weights.load import LoadReport, load_weights
 from segzoo.weights.read import read_state_dict
+from segzoo.zoo.schema import Model
 from segzoo.zoo.timm_names import is_timm_name
 
 WORDS = ("auto", "scratch", "backbone", "pretrained")
@@ -42,7 +43,7 @@ def initial_model(name: str, init: str, *, num_classes: int, reset_classifier: b
         return create_model(name, pretrained=True, num_classes=num_classes), "weights: timm's, for the backbone"
     if init in ("backbone", "pretrained"):
         part = "model" if init == "pretrained" else "backbone"
-        path = fetch(name, model_entry, part=part)
+        path = _published(name, model_entry, part)
     else:
         path = Path(init)
         if not path.is_file():
@@ -53,6 +54,13 @@ def initial_model(name: str, init: str, *, num_classes: int, reset_classifier: b
         return model, f"weights: backbone from {path} ({_report(model).summary})"
     model = create_model(name, num_classes=num_classes)
     return model, _from_segmentation(model, path, name, num_classes, reset_classifier)
+
+
+def _published(name: str, model_entry: Model, part: str) -> Path:
+    try:
+        return fetch(name, model_entry, part=part)
+    except NetworkError as error:
+        raise NetworkError(f"{error}; or --init FILE with a copy of your own, or --init scratch") from error
 
 
 def _part_of(path: Path, name: str) -> str:

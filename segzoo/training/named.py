@@ -14,11 +14,13 @@ from segzoo.data.drawn import DrawnOnce
 from segzoo.data.scenes import ScenesDataset
 from segzoo.errors import UsageError, suggestion
 from segzoo.processes.endings import stop_wish
-from segzoo.processes.group import joined
-from segzoo.registry import entry, get_protocol
+from segzoo.processes.group import Group, joined
+from segzoo.registry import create_model, entry, get_protocol
 from segzoo.results import Run
 from segzoo.training import checks
 from segzoo.training.initialisation import initial_model
+from segzoo.training.memory_saving import checkpoint_activations
+from segzoo.training.plan import Plan
 from segzoo.training.run import (
     Options,
     checkpoint_to_resume,
@@ -30,6 +32,7 @@ from segzoo.training.run import (
     work_dir_of,
 )
 from segzoo.training.segmentation import Segmentation
+from segzoo.training.trial import check_step
 from segzoo.zoo.manifest import load_manifest
 from segzoo.zoo.schema import Recipe
 
@@ -86,7 +89,7 @@ def train_name(name: str, recipe: Recipe, options: Options) -> Run:
         facts = {"dataset": dataset.name, "pictures": count, "data": dataset.fingerprint()}
         plan = make_plan(name, recipe, options, group, facts)
         classes = dataset.num_classes
-        checks.check_memory(group.device, images=plan.per_device, crop=recipe.crop, num_classes=classes)
+        _try_a_step(name, recipe, options, plan, group, classes)
         resumed, sentences = checkpoint_to_resume(plan, options.resume)
         torch.manual_seed(options.seed)
         model, origin = initial_model(
@@ -117,6 +120,15 @@ def train_name(name: str, recipe: Recipe, options: Options) -> Run:
         run = dataclasses.replace(run, breakdown={"class": task.classes})
         keep_record(run, task, plan, group)
         return run
+
+
+def _try_a_step(name: str, recipe: Recipe, options: Options, plan: Plan, group: Group, classes: int) -> None:
+    """Refuses what the first iteration would, before weights are downloaded and pictures read."""
+    model = create_model(name, num_classes=classes, device="meta")
+    if options.activation_checkpointing:
+        checkpoint_activations(model)
+    synced = recipe.sync_batch_norm and group.size > 1
+    check_step(model, recipe, group.device, images=plan.per_device, dtype=plan.dtype, synced=synced)
 
 
 def _data(name: str, options: Options) -> tuple[Dataset, Dataset | None, int]:

@@ -74,10 +74,8 @@ def images_per_device(batch_size: int, processes: int, wanted: int | None) -> in
         return share
     if share % wanted:
         fits = [number for number in range(1, share + 1) if share % number == 0]
-        raise UsageError(
-            f"{share} images of a batch of {batch_size} on each of {processes} processes do not divide by "
-            f"--per-device {wanted}; these do: {', '.join(map(str, fits))}"
-        )
+        what = f"a batch of {batch_size}" if processes == 1 else f"{share} images of {batch_size} for each process"
+        raise UsageError(f"{what}: not a multiple of --per-device {wanted}; these fit: {', '.join(map(str, fits))}")
     return wanted
 
 

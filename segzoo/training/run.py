@@ -129,11 +129,13 @@ def checkpoint_to_resume(plan: Plan, resume: str) -> tuple[dict[str, Any] | None
     """The checkpoint to continue from, and what there is to say about it.
 
     Raises:
-        UsageError: it is of another run, or there is one and `resume` is "no".
+        UsageError: it is of another run, or absent, or there is one and `resume` is "no".
         IntegrityError: the one that was named is not whole.
     """
     if resume not in ("auto", "no"):
         path = Path(resume)
+        if not path.is_file():
+            raise UsageError(f"--resume {resume}: neither a file nor one of auto, no")
         content = checkpoints.read_checkpoint(path)
         passed: list[str] = []
     else:

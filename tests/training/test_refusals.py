@@ -12,7 +12,7 @@ from filelock import FileLock
 from typer.testing import CliRunner
 
 from segzoo.cli.app import app
-from segzoo.errors import DatasetError, IntegrityError, SegzooError, UsageError
+from segzoo.errors import DatasetError, IntegrityError, NetworkError, SegzooError, UsageError
 from segzoo.registry import create_model
 from segzoo.training import checks
 from segzoo.training.checkpoints import read_checkpoint, save_atomically
@@ -36,13 +36,15 @@ def test_a_batch_that_does_not_divide():
     assert images_per_device(16, 2, 4) == 4 and images_per_device(16, 8, None) == 2
     with pytest.raises(UsageError, match="16 does not divide by 3 processes"):
         images_per_device(16, 3, None)
-    with pytest.raises(UsageError, match="--per-device 3; these do: 1, 2, 4, 8"):
+    with pytest.raises(
+        UsageError, match="8 images of 16 for each process: not a multiple of --per-device 3; these fit: 1, 2, 4, 8"
+    ):
         images_per_device(16, 2, 3)
 
 
 def test_a_crop_larger_than_the_memory(tmp_path, pictures):
     recipe = recipe_for("tiny", crop=(200000, 200000))
-    with pytest.raises(SegzooError, match=r"4 crops of 200000x200000 with 3 classes need \d+\.\d GiB") as refused:
+    with pytest.raises(SegzooError, match=r"a step on 4 crops of 200000x200000 needs \d+\.\d GiB or more") as refused:
         train_name("tiny", recipe, options(tmp_path, pictures))
     assert "\n" not in str(refused.value)
     with pytest.raises(UsageError, match="at least 32"):
@@ -87,6 +89,7 @@ def test_a_disk_that_fills_up_leaves_the_old_file_and_no_rest(tmp_path):
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "SegzooError: cannot write" in result.stderr and "the checkpoints before it are whole" in result.stderr
+    assert "the disk is full or a limit on the size of files is reached" in result.stderr
     assert read_checkpoint(tmp_path / "a.pt")["value"] == 1
     assert [path.name for path in tmp_path.iterdir()] == ["a.pt"]
 
@@ -99,6 +102,8 @@ def test_a_checkpoint_that_is_none(tmp_path, pictures):
     torch.save({"state_dict": {}}, tmp_path / "other.pt")
     with pytest.raises(IntegrityError, match="not a checkpoint of `segzoo train`"):
         train_name("tiny", recipe_for("tiny"), options(tmp_path, pictures, resume=str(tmp_path / "other.pt")))
+    with pytest.raises(UsageError, match=r"--resume .*absent\.pt: neither a file nor one of auto, no"):
+        train_name("tiny", recipe_for("tiny"), options(tmp_path, pictures, resume=str(tmp_path / "absent.pt")))
 
 
 def test_other_classes_than_the_checkpoints_begin_anew_only_when_asked(tmp_path):
@@ -131,6 +136,14 @@ def test_a_file_with_a_backbone_alone_begins_the_backbone(tmp_path):
 def test_weights_that_are_no_file(tmp_path):
     with pytest.raises(UsageError, match="neither a file nor one of auto, scratch, backbone, pretrained"):
         initial_model("tiny", "pretraned", num_classes=3)
+
+
+def test_published_weights_that_cannot_be_had_name_the_ways_without(tmp_path, monkeypatch):
+    monkeypatch.setenv("SEGZOO_HOME", str(tmp_path))
+    monkeypatch.setenv("SEGZOO_OFFLINE", "1")
+    for init in ("auto", "backbone"):
+        with pytest.raises(NetworkError, match="or --init FILE with a copy of your own, or --init scratch"):
+            initial_model("swin-tiny", init, num_classes=3)
 
 
 def test_a_recipe_that_does_not_exist():

@@ -183,19 +183,47 @@ def finish(process: subprocess.Popen) -> tuple[int, str]:
     return process.returncode, words
 
 
+def wait_for(process: subprocess.Popen, work_dir: Path, iteration: int) -> None:
+    """Returns when the log has the iteration, or the process has ended."""
+    path = work_dir / "log.jsonl"
+    while process.poll() is None and not (path.exists() and f'"iteration": {iteration},' in path.read_text()):
+        time.sleep(0.02)
+
+
+def children(process: subprocess.Popen) -> list[Path]:
+    """The reading processes of a training, as folders of /proc that vanish with them."""
+    threads = Path(f"/proc/{process.pid}/task").glob("*/children")
+    return [Path("/proc", number) for file in threads for number in file.read_text().split()]
+
+
+def gone(folder: Path, *, within_s: float = 20.0) -> bool:
+    end = time.monotonic() + within_s
+    while folder.exists() and time.monotonic() < end:
+        time.sleep(0.1)
+    return not folder.exists()
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
-def test_the_command_killed_with_its_workers_continues_to_the_same_bits(tmp_path, pictures, number, code):
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for the reading processes in /proc")
+@pytest.mark.parametrize(
+    ("number", "code", "points"),
+    # The first point of SIGKILL lies before the first checkpoint, the second between two, the third on one.
+    [(signal.SIGTERM, 143, (5,)), (signal.SIGINT, 130, (5,)), (signal.SIGKILL, -9, (1, 7, 16))],
+)
+def test_the_command_killed_with_its_workers_continues_to_the_same_bits(tmp_path, pictures, number, code, points):
     words = ("--iterations", "30", "-j", "2")
     assert finish(start(tmp_path / "whole", pictures, *words))[0] == 0
-    process = start(tmp_path / "cut", pictures, *words)
-    path = tmp_path / "cut" / "log.jsonl"
-    while process.poll() is None and not (path.exists() and '"iteration": 5' in path.read_text()):
-        time.sleep(0.02)
-    process.send_signal(number)
-    assert finish(process)[0] == code
-    assert finish(start(tmp_path / "cut", pictures, *words))[0] == 0
+    for point in points:
+        process = start(tmp_path / "cut", pictures, *words)
+        wait_for(process, tmp_path / "cut", point)
+        readers = children(process)
+        process.send_signal(number)
+        assert finish(process)[0] == code
+        assert len(readers) >= 2 and all(gone(reader) for reader in readers)
+    ending, said = finish(start(tmp_path / "cut", pictures, *words))
+    assert ending == 0 and "continues from" in said
     assert same(tmp_path / "whole", tmp_path / "cut")
+    assert log(tmp_path / "whole") == log(tmp_path / "cut")
 
 
 @pytest.mark.slow
@@ -217,9 +245,7 @@ def test_two_processes_train_as_one_does_up_to_rounding(tmp_path, pictures):
 def test_two_processes_stop_together_and_continue(tmp_path, pictures):
     words = ("--iterations", "20", "-j", "1", "--nproc", "2")
     process = start(tmp_path, pictures, *words)
-    path = tmp_path / "log.jsonl"
-    while process.poll() is None and not (path.exists() and '"iteration": 3' in path.read_text()):
-        time.sleep(0.02)
+    wait_for(process, tmp_path, 3)
     process.send_signal(signal.SIGTERM)
     code, said = finish(process)
     assert code == 143 and said.count("stopped after iteration") == 1, said

@@ -1,0 +1,118 @@
+"""A step on the meta device: how much the gradient needs, by hand and by measurement, and what is refused."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from msgspec import structs
+from torch import nn
+
+import segzoo
+from segzoo.errors import SegzooError, UsageError
+from segzoo.registry import entry, names
+from segzoo.training import trial
+from segzoo.training.memory_saving import checkpoint_activations
+from segzoo.training.named import recipe_for
+from segzoo.training.trial import check_step, kept_bytes
+
+CPU = torch.device("cpu")
+
+
+def recipe(crop: tuple[int, int] = (32, 48), model: str = "tiny"):
+    return recipe_for(model, crop=crop)
+
+
+def test_what_two_convolutions_keep_counted_by_hand():
+    with torch.device("meta"):
+        model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 4, 1))
+    pixels = 2 * 32 * 48
+    # The image and the first's rectified answer as the convolutions' inputs, the logarithms of the probabilities,
+    # the labels of 8 bytes, and the number by which the loss was divided.
+    assert kept_bytes(model, recipe(), 2) == 4 * pixels * (3 + 8 + 4) + 8 * pixels + 4
+
+
+MEASURE = """
+import resource, torch
+from segzoo.training.named import recipe_for
+from segzoo.training.segmentation import outputs_of
+from segzoo.training.losses import weighted_losses
+import segzoo
+model = segzoo.create_model("nat-pico", num_classes=11).train()
+image, label = torch.rand(IMAGES, 3, 256, 256), torch.zeros(IMAGES, 256, 256, dtype=torch.int64)
+def step(count):
+    loss = sum(weighted_losses(outputs_of(model)(image[:count]), label[:count], {"logits": 1.0}, ignore=255).values())
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+step(2)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(1024 * (step(IMAGES) - before))
+"""
+
+
+def test_what_a_real_step_keeps_is_at_least_what_is_counted_and_not_twice_as_much():
+    code = MEASURE.replace("IMAGES", "8")
+    measured = int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+    model = segzoo.create_model("nat-pico", num_classes=11, device="meta")
+    counted = kept_bytes(model, recipe((256, 256), "nat-pico"), 8)
+    # Two images' memory was there before.
+    assert 0.85 * counted * 6 / 8 < measured < 2 * counted
+
+
+def test_the_need_grows_with_images_and_pixels_and_shrinks_where_blocks_run_again():
+    model = segzoo.create_model("tiny", device="meta")
+    once = kept_bytes(model, recipe((64, 96)), 2)
+    assert kept_bytes(model, recipe((64, 96)), 4) == pytest.approx(2 * once, rel=0.02)
+    assert kept_bytes(model, recipe((128, 192)), 2) == pytest.approx(4 * once, rel=0.05)
+    checkpoint_activations(model)
+    assert kept_bytes(model, recipe((64, 96)), 2) < 0.9 * once
+
+
+def test_attention_is_counted_without_its_scores():
+    # On a map of four times the pixels the scores would be sixteen times as many.
+    model = segzoo.create_model("segformer-b0", device="meta")
+    once, four = (kept_bytes(model, recipe((side, side), "segformer-b0"), 1) for side in (512, 1024))
+    assert four == pytest.approx(4 * once, rel=0.01)
+
+
+def test_a_step_beyond_the_memory_is_refused_and_the_same_in_halves_is_not(monkeypatch):
+    model = segzoo.create_model("tiny", device="meta")
+    kept = kept_bytes(model, recipe(), 4)
+    weights = 4 * sum(parameter.numel() for parameter in model.parameters())
+    monkeypatch.setattr(trial, "memory_bytes", lambda device: kept + 4 * weights - 1)
+    words = {"images": 4, "synced": False}
+    with pytest.raises(SegzooError, match=r"a step on 4 crops of 32x48 needs 0\.0 GiB or more .*--per-device"):
+        check_step(model, recipe(), CPU, dtype="fp32", **words)
+    check_step(model, recipe(), CPU, dtype="bf16", **words)
+    monkeypatch.setattr(trial, "memory_bytes", lambda device: kept + 4 * weights)
+    check_step(model, recipe(), CPU, dtype="fp32", **words)
+
+
+def test_one_image_for_a_batch_norm_of_a_single_value():
+    model = segzoo.create_model("tiny", device="meta")
+    with pytest.raises(UsageError, match="a single value of 1 crop; give each device 2 images"):
+        check_step(model, recipe(), CPU, images=1, dtype="fp32", synced=False)
+    check_step(model, recipe(), CPU, images=1, dtype="fp32", synced=True)
+
+
+def test_a_crop_that_a_model_does_not_take():
+    model = segzoo.create_model("cae-base-1600e", device="meta")
+    with pytest.raises(UsageError, match="512x512 pixels, not 480x480"):
+        check_step(model, recipe((480, 480), "cae-base-1600e"), CPU, images=2, dtype="fp32", synced=False)
+
+
+def test_a_loss_for_an_output_that_the_model_does_not_have():
+    model = segzoo.create_model("tiny", device="meta")
+    other = structs.replace(recipe(), losses={"logits": 1.0, "aux_logits": 0.4})
+    with pytest.raises(UsageError, match="a loss for 'aux_logits', but the model gives logits"):
+        check_step(model, other, CPU, images=2, dtype="fp32", synced=False)
+
+
+def test_every_kind_of_backbone_takes_a_step_without_numbers():
+    smallest = {entry(name).architecture.backbone["type"]: name for name in reversed(names())}
+    for name in smallest.values():
+        model = segzoo.create_model(name, device="meta")
+        own = recipe_for(name)
+        crop = (448, 448) if name == "segformer-nota-window" else own.crop
+        assert kept_bytes(model, structs.replace(own, crop=crop), 2) > 2**20, name
