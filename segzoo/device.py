@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import torch
 
-from segzoo.errors import UnavailableError, UsageError, suggestion
+from segzoo.errors import SegzooError, UnavailableError, UsageError, demand_known, suggestion
 
 DTYPES = ("fp32", "tf32", "bf16", "fp16")
 _HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -55,6 +55,30 @@ def synchronize(device: torch.device) -> None:
 
 
 @contextlib.contextmanager
+def plain_errors(words: str, *, smaller: str) -> Iterator[None]:
+    """Turns what PyTorch says about memory and shapes in the body into one line.
+
+    Args:
+        words: what a model runs on, such as "an input of 1x3x512x512".
+        smaller: what takes less memory beside a smaller batch size: "crop", "shape".
+
+    Raises:
+        SegzooError: out of memory.
+        UsageError: the model cannot run it.
+    """
+    try:
+        yield
+    except SegzooError:
+        raise
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError, ValueError) as error:
+        reason = str(error).strip().split("\n")[0]
+        full = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+        if full or "allocate memory" in reason or "not enough memory" in reason:
+            raise SegzooError(f"out of memory for {words}; use a smaller {smaller} or batch size") from error
+        raise UsageError(f"the model cannot run {words}: {reason}") from error
+
+
+@contextlib.contextmanager
 def precision(device: torch.device, dtype: str) -> Iterator[None]:
     """Runs the body in a number format; parameters stay as they are.
 
@@ -64,8 +88,7 @@ def precision(device: torch.device, dtype: str) -> Iterator[None]:
     Raises:
         UsageError: no such format, or one that the device does not know.
     """
-    if dtype not in DTYPES:
-        raise UsageError(f"unknown dtype {dtype!r}{suggestion(dtype, DTYPES)}; there are: {', '.join(DTYPES)}")
+    demand_known("dtype", dtype, DTYPES)
     if dtype == "tf32" and device.type != "cuda":
         raise UsageError(f"tf32 is a format of CUDA devices, not of {device.type}")
     with _tf32(dtype == "tf32") if device.type == "cuda" else contextlib.nullcontext():

@@ -59,6 +59,13 @@ class ToleranceError(SegzooError):
     exit_code = 7
 
 
+def demand_known(what: str, word: str, known: Iterable[str]) -> None:
+    """Raises UsageError unless the word for `what` ("attention", "format") is among the known ones."""
+    words = list(known)
+    if word not in words:
+        raise UsageError(f"unknown {what} {word!r}{suggestion(word, words)}; there are: {', '.join(words)}")
+
+
 def suggestion(word: str, known: Iterable[str]) -> str:
     """Returns "; did you mean 'x' or 'y'?" for the known words nearest to `word`, or ""."""
     close = difflib.get_close_matches(word, list(known), n=3, cutoff=0.6)

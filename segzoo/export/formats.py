@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from segzoo.errors import UsageError, suggestion
+from segzoo.errors import demand_known
 from segzoo.export.onnx_model import OnnxModel, require, write_onnx
 from segzoo.export.program import Program
 
@@ -54,8 +54,7 @@ def get_format(name: str) -> Format:
     Raises:
         UsageError: no such format.
     """
-    if name not in FORMATS:
-        raise UsageError(f"unknown format {name!r}{suggestion(name, FORMATS)}; there are: {', '.join(FORMATS)}")
+    demand_known("format", name, FORMATS)
     return FORMATS[name]
 
 

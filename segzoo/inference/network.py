@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segzoo import kernels
-from segzoo.device import precision
+from segzoo.device import plain_errors, precision
 from segzoo.errors import SegzooError, UsageError
 from segzoo.inference.preprocess import Image, flip, network_input
 from segzoo.inference.resampling import Side
@@ -107,7 +106,8 @@ class Network:
             SegzooError: logits that are not finite; out of memory.
         """
         batch = windows[0][None] if len(windows) == 1 else torch.stack(windows)
-        with _plain_errors(batch), precision(self.device, self.dtype):
+        words = f"an input of {'x'.join(map(str, batch.shape))}"
+        with plain_errors(words, smaller="crop"), precision(self.device, self.dtype):
             logits = self.model(batch)
         checked = _checked(logits, batch)
         return checked if checked.dtype in (torch.float32, torch.bfloat16) else checked.float()
@@ -155,20 +155,3 @@ def _checked(logits: object, batch: Tensor) -> Tensor:
             "check the weights, or use --dtype fp32"
         )
     return logits
-
-
-@contextlib.contextmanager
-def _plain_errors(batch: Tensor) -> Iterator[None]:
-    """Turns what PyTorch says about memory and shapes into one line."""
-    words = f"an input of {'x'.join(map(str, batch.shape))}"
-    try:
-        yield
-    except SegzooError:
-        raise
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise SegzooError(f"out of memory for {words}; use a smaller crop or batch size") from error
-    except (RuntimeError, ValueError) as error:
-        reason = str(error).strip().split("\n")[0]
-        if "allocate memory" in reason or "not enough memory" in reason:
-            raise SegzooError(f"out of memory for {words}; use a smaller crop or batch size") from error
-        raise UsageError(f"the model cannot run {words}: {reason}") from error

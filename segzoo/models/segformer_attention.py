@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segzoo.errors import UsageError, suggestion
+from segzoo.errors import UsageError, demand_known
 from segzoo.models.segformer_layers import Size, attend, to_map, to_tokens
 from segzoo.models.strip_attention import MultiScaleUnit, TeamMultiScaleUnit
 
@@ -212,10 +212,7 @@ def build_attention(name: str, dim: int, num_heads: int, sr_ratio: int) -> nn.Mo
     Raises:
         UsageError: no such attention, or heads that do not divide its channels.
     """
-    if name not in ATTENTIONS:
-        raise UsageError(
-            f"unknown attention {name!r}{suggestion(name, ATTENTIONS)}; there are: {', '.join(ATTENTIONS)}"
-        )
+    demand_known("attention", name, ATTENTIONS)
     if dim % num_heads:
         raise UsageError(f"{num_heads} heads do not divide the width {dim}")
     return ATTENTIONS[name](dim, num_heads, sr_ratio)

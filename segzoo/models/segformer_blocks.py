@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segzoo.errors import UsageError, suggestion
+from segzoo.errors import demand_known
 from segzoo.models.layers import DropPath
 from segzoo.models.segformer_layers import DepthwiseConv, Size, fold, to_map, to_tokens
 
@@ -204,8 +204,7 @@ def build_ffn(name: str, dim: int, hidden_dim: int) -> nn.Module:
     Raises:
         UsageError: no such network.
     """
-    if name not in FFNS:
-        raise UsageError(f"unknown ffn {name!r}{suggestion(name, FFNS)}; there are: {', '.join(FFNS)}")
+    demand_known("ffn", name, FFNS)
     return FFNS[name](dim, hidden_dim)
 
 
@@ -215,6 +214,5 @@ def build_block(wiring: str, dim: int, attention: nn.Module, ffn: nn.Module, dro
     Raises:
         UsageError: no such wiring.
     """
-    if wiring not in WIRINGS:
-        raise UsageError(f"unknown skip {wiring!r}{suggestion(wiring, WIRINGS)}; there are: {', '.join(WIRINGS)}")
+    demand_known("skip", wiring, WIRINGS)
     return WIRINGS[wiring](dim, attention, ffn, drop_path)

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from segzoo import kernels
-from segzoo.device import precision, synchronize
+from segzoo.device import plain_errors, precision, synchronize
 from segzoo.errors import SegzooError, UsageError
 from segzoo.inference import Network, predict_with
 from segzoo.profiling.energy import EnergyMeter
@@ -129,7 +129,8 @@ def measure_latency(
     else:
         call = _network_call(model, (batch_size, 3, *shape), device, dtype, channels_last)
     kernels.load(device)
-    with _threads(threads), torch.inference_mode(), _plain_errors(shape, batch_size):
+    words = f"a batch of {batch_size} at {shape[0]}x{shape[1]}"
+    with _threads(threads), torch.inference_mode(), plain_errors(words, smaller="shape"):
         peak = PeakMemory(device)
         first, warm_up, steady = _warm_up(call, device)
         energy = EnergyMeter(device)
@@ -220,23 +221,6 @@ def _threads(count: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-@contextlib.contextmanager
-def _plain_errors(shape: tuple[int, int], batch_size: int) -> Iterator[None]:
-    """Turns what PyTorch says about memory and shapes into one line."""
-    words = f"a batch of {batch_size} at {shape[0]}x{shape[1]}"
-    try:
-        yield
-    except SegzooError:
-        raise
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise SegzooError(f"out of memory for {words}; use a smaller shape or batch size") from error
-    except (RuntimeError, ValueError) as error:
-        reason = str(error).strip().split("\n")[0]
-        if "allocate memory" in reason or "not enough memory" in reason:
-            raise SegzooError(f"out of memory for {words}; use a smaller shape or batch size") from error
-        raise UsageError(f"the model cannot run {words}: {reason}") from error
 
 
 def _demand_memory(model: nn.Module, shape: tuple[int, ...], device: torch.device, dtype: str) -> None:

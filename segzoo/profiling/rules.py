@@ -20,7 +20,7 @@ from torch import Tensor
 from torch._ops import OpOverload
 from torch.utils.flop_counter import flop_registry
 
-from segzoo.errors import UsageError, suggestion
+from segzoo.errors import demand_known
 
 Formula = Callable[[tuple[Any, ...], Any], int]
 """Multiply-adds of one call, from its positional arguments and its output."""
@@ -66,8 +66,7 @@ def get_rule(name: str) -> Rule:
     Raises:
         UsageError: no such rule.
     """
-    if name not in RULES:
-        raise UsageError(f"unknown counting rule {name!r}{suggestion(name, RULES)}; there are: {', '.join(RULES)}")
+    demand_known("counting rule", name, RULES)
     return RULES[name]
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from segzoo.errors import UsageError, suggestion
+from segzoo.errors import demand_known
 from segzoo.models.segformer_attention import AttentionSlot
 from segzoo.models.segformer_blocks import PoolingBlock, build_block, build_ffn
 from segzoo.models.segformer_layers import Size, drop_path_rates, each_stage, to_map, to_tokens
@@ -96,8 +96,7 @@ class SegformerEncoder(nn.Module):
         drop_path_rate: float = 0.1,
     ) -> None:
         super().__init__()
-        if embed not in EMBEDDINGS:
-            raise UsageError(f"unknown embed {embed!r}{suggestion(embed, EMBEDDINGS)}; there are: overlap, pool")
+        demand_known("embed", embed, EMBEDDINGS)
         self.out_channels = list(embed_dims)
         self.patch_embeddings = nn.ModuleList(
             EMBEDDINGS[embed](before, dim, patch_size=7 if index == 0 else 3, stride=4 if index == 0 else 2)
@@ -153,10 +152,9 @@ def _block(
     drop_path: float,
 ) -> nn.Module:
     hidden_dim = int(dim * mlp_ratio)
+    demand_known("stage", stage, STAGES)
     if stage == "pooling":
         return PoolingBlock(dim, hidden_dim, drop_path)
-    if stage != "attention":
-        raise UsageError(f"unknown stage {stage!r}{suggestion(stage, STAGES)}; there are: {', '.join(STAGES)}")
     slot = AttentionSlot(attention, dim, num_heads, sr_ratio, projection=projection and attention != "window")
     return build_block(skip, dim, slot, build_ffn(ffn, dim, hidden_dim), drop_path)
 
