@@ -12,10 +12,10 @@ struct BackwardScratch {
   Ring<Real> keys, values;
   Real *bias, *grad_bias, *queries, *query_rows, *grads, *grad_rows;
   Real *weights, *grad_weights, *factor, *logsumexp, *row_sum;
-  Source<Real>* sources;
+  KeyRows<Real> key_rows;
 
   BackwardScratch(Arena<Real> arena, const Problem& problem, long* size)
-      : keys(arena, problem, true, true), values(arena, problem, true, false) {
+      : keys(arena, problem, true, true), values(arena, problem, true, false), key_rows(arena, problem) {
     const long tile = kGroupRows * kLanes<Real>, kernel = problem.kernel;
     bias = arena.take(kStripTiles * bias_size(problem, kLanes<Real>));
     grad_bias = arena.take(kStripTiles * bias_size(problem, kLanes<Real>));
@@ -28,7 +28,6 @@ struct BackwardScratch {
     factor = arena.take(tile);
     logsumexp = arena.take(kLanes<Real>);
     row_sum = arena.take(kLanes<Real>);
-    sources = reinterpret_cast<Source<Real>*>(arena.take(sources_size<Real>(problem)));
     if (size) *size = arena.used;
   }
 };
@@ -114,16 +113,15 @@ template <typename Real>
 void scatter_group(const Problem& problem, const Group& group, const Tile& tile, const Real* weights,
                    const Real* source, Real* unit_sums, long unit_first_key, long width) {
   const long kernel = problem.kernel, line = kernel * kLanes<Real>;
-  for (long key = group.key_begin; key < group.key_end; ++key) {
-    int from, to;
-    group.rows_of(key, kernel, &from, &to);
+  for (long k = 0; k < group.key_end - group.key_begin; ++k) {
+    const KeyRow& key = group.keys[k];
     const Real *weight[kGroupRows], *row[kGroupRows];
-    for (int i = from; i < to; ++i) {
-      weight[i - from] = weights + (i * kernel + key - group.start[i]) * line;
-      row[i - from] = source + i * kLanes<Real> * width;
+    for (int i = key.from; i < key.to; ++i) {
+      weight[i - key.from] = weights + (i * kernel + key.rank - group.start[i]) * line;
+      row[i - key.from] = source + i * kLanes<Real> * width;
     }
-    Real* sums = unit_sums + ((key - unit_first_key) * problem.width + tile.first_key) * width;
-    scatter_rows<Real>(to - from, tile, kernel, weight, row, sums, width);
+    Real* sums = unit_sums + ((key.rank - unit_first_key) * problem.width + tile.first_key) * width;
+    scatter_rows<Real>(key.to - key.from, tile, kernel, weight, row, sums, width);
   }
 }
 
@@ -166,7 +164,7 @@ void pack_queries(const Problem& problem, const Unit& unit, const Group& group, 
 template <typename Real, typename Stored>
 void backward_group(const Problem& problem, const Unit& unit, const Group& group, const TileView<Real>& view,
                     const BackwardScratch<Real>& scratch, Real* grad_bias, const UnitGradients<Real>& gradients,
-                    Ahead<Stored>& ahead) {
+                    Ahead& ahead) {
   const Tile& tile = view.tile;
   const long width = scratch.keys.width;
   pack_queries<Real, Stored>(problem, unit, group, tile, scratch);
@@ -175,7 +173,7 @@ void backward_group(const Problem& problem, const Unit& unit, const Group& group
   logit_gradients<Real, Stored>(problem, unit, group, tile, scratch);
   if (view.bias) add_bias_gradient<Real>(problem, group, scratch.grad_weights, grad_bias);
   gather_group<Real, Stored>(problem, unit, group, view, scratch.keys, scratch.grad_weights, scratch.factor,
-                             scratch.sources, problem.grad_query);
+                             scratch.key_rows.values, problem.grad_query);
   scatter_group<Real>(problem, group, tile, scratch.grad_weights, scratch.query_rows, gradients.key,
                       unit.key_begin, width);
   scatter_group<Real>(problem, group, tile, scratch.weights, scratch.grad_rows, gradients.value,
@@ -193,14 +191,16 @@ void backward_strip(const Problem& problem, const Unit& unit, const Strip& strip
   fill<Real>(scratch.grad_bias, strip.tile_count * size, 0);
   long filled = unit.key_begin;
   for (long rank = unit.begin; rank < unit.end; rank += kGroupRows) {
-    const Group group(problem, unit, rank);
+    Group group(problem, unit, rank);
+    group.list_keys(problem, scratch.key_rows.rows);
     for (; filled < group.key_end; ++filled) {
-      scratch.keys.template fill<Stored>(problem, problem.key, unit, strip, filled);
-      scratch.values.template fill<Stored>(problem, problem.value, unit, strip, filled);
+      const KeyRow& key = group.keys[filled - group.key_begin];
+      scratch.keys.template fill<Stored>(problem, problem.key, unit, strip, key);
+      scratch.values.template fill<Stored>(problem, problem.value, unit, strip, key);
     }
-    Ahead<Stored> ahead(problem.head_dim);
-    look_ahead<Stored>(problem, unit, group, strip, {&problem.query, &problem.grad_output},
-                       {&problem.key, &problem.value}, ahead);
+    Ahead ahead;
+    look_ahead<Stored>(problem, unit, group, strip, {problem.key, problem.value},
+                       {problem.query, problem.grad_output}, ahead);
     for (int i = 0; i < strip.tile_count; ++i) {
       const TileView<Real> view(tiles[i], strip, problem.bias ? scratch.bias + i * size : nullptr);
       backward_group<Real, Stored>(problem, unit, group, view, scratch, scratch.grad_bias + i * size, gradients,

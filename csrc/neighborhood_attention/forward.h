@@ -9,16 +9,15 @@ template <typename Real>
 struct ForwardScratch {
   Ring<Real> keys, values;
   Real *bias, *queries, *scores, *inverse;
-  Source<Real>* sources;
+  KeyRows<Real> key_rows;
 
   ForwardScratch(Arena<Real> arena, const Problem& problem, long* size)
-      : keys(arena, problem, true, false), values(arena, problem, false, true) {
+      : keys(arena, problem, true, false), values(arena, problem, false, true), key_rows(arena, problem) {
     const long tile = kGroupRows * kLanes<Real>, kernel = problem.kernel;
     bias = arena.take(kStripTiles * bias_size(problem, kLanes<Real>));
     queries = arena.take(tile * problem.head_dim);
     scores = arena.take(tile * kernel * kernel);
     inverse = arena.take(tile);
-    sources = reinterpret_cast<Source<Real>*>(arena.take(sources_size<Real>(problem)));
     if (size) *size = arena.used;
   }
 };
@@ -42,12 +41,16 @@ SEGZOO_FORCE_INLINE Vector<Real> logsumexp_of(Vector<Real> highest, Vector<Real>
 template <typename Real>
 void softmax(Real* scores, long taps, Real* inverse, Real* logsumexp) {
   constexpr int lanes = kLanes<Real>;
-  Vector<Real> highest = load<Real>(scores);
-  for (long t = 1; t < taps; ++t) {
-    const Vector<Real> score = load<Real>(scores + t * lanes);
+  // `taps` is odd; two maxima, so that each need not wait for the one before
+  Vector<Real> highest = load<Real>(scores), other = highest;
+  for (long t = 1; t < taps; t += 2) {
+    const Vector<Real> score = load<Real>(scores + t * lanes), next = load<Real>(scores + (t + 1) * lanes);
     highest = score > highest ? score : highest;
+    other = next > other ? next : other;
   }
+  highest = other > highest ? other : highest;
   Vector<Real> total{};
+#pragma GCC unroll 4
   for (long t = 0; t < taps; ++t) {
     const Vector<Real> weight = exp2_of<Real>(load<Real>(scores + t * lanes) - highest);
     store<Real>(scores + t * lanes, weight);
@@ -59,7 +62,7 @@ void softmax(Real* scores, long taps, Real* inverse, Real* logsumexp) {
 
 template <typename Real, typename Stored>
 void forward_group(const Problem& problem, const Unit& unit, const Group& group, const TileView<Real>& view,
-                   const ForwardScratch<Real>& scratch, Ahead<Stored>& ahead) {
+                   const ForwardScratch<Real>& scratch, Ahead& ahead) {
   constexpr int lanes = kLanes<Real>;
   const long taps = problem.kernel * problem.kernel;
   const Real factor = static_cast<Real>(problem.scale * kLog2E);
@@ -76,7 +79,7 @@ void forward_group(const Problem& problem, const Unit& unit, const Group& group,
     }
   }
   gather_group<Real, Stored>(problem, unit, group, view, scratch.values, scratch.scores, scratch.inverse,
-                             scratch.sources, problem.output);
+                             scratch.key_rows.values, problem.output);
 }
 
 template <typename Real, typename Stored>
@@ -90,13 +93,16 @@ void forward(const Problem& problem, long number, Real* memory) {
   }
   long filled = unit.key_begin;
   for (long rank = unit.begin; rank < unit.end; rank += kGroupRows) {
-    const Group group(problem, unit, rank);
+    Group group(problem, unit, rank);
+    group.list_keys(problem, scratch.key_rows.rows);
     for (; filled < group.key_end; ++filled) {
-      scratch.keys.template fill<Stored>(problem, problem.key, unit, strip, filled);
-      scratch.values.template fill<Stored>(problem, problem.value, unit, strip, filled);
+      const KeyRow& key = group.keys[filled - group.key_begin];
+      scratch.keys.template fill<Stored>(problem, problem.key, unit, strip, key);
+      scratch.values.template fill<Stored>(problem, problem.value, unit, strip, key);
     }
-    Ahead<Stored> ahead(problem.head_dim);
-    look_ahead<Stored>(problem, unit, group, strip, {&problem.query}, {&problem.key, &problem.value}, ahead);
+    Ahead ahead;
+    look_ahead<Stored>(problem, unit, group, strip, {problem.key, problem.value},
+                       {problem.query, contiguous(problem, problem.output)}, ahead);
     for (int i = 0; i < strip.tile_count; ++i) {
       const Real* bias = problem.bias ? scratch.bias + i * size : nullptr;
       const TileView<Real> view(problem.tiles[strip.first_tile + i], strip, bias);

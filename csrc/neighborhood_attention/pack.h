@@ -81,41 +81,57 @@ void pack_columns(const Row<Stored>& row, long first, long count, long head_dim,
   }
 }
 
-// Fetches rows of tokens into the caches, a few at a time, while others are computed with: the tokens of one head
-// lie far apart, and no processor foresees the next row.
-template <typename Stored>
+// Fetches tokens into the second cache, one at a time, while others are computed with: the tokens of one head lie far
+// apart, and no processor foresees the next row. One token a step costs nothing beside a dozen multiply-adds; many at
+// once would hold them up.
 class Ahead {
  public:
-  explicit Ahead(long head_dim) : bytes_(head_dim * static_cast<long>(sizeof(Stored))) {}
+  Ahead() { rest(); }
 
-  void add(const Row<Stored>& row, long first, long count) {
-    if (rows_ == kMostRows || row.channel != 1) return;
-    stretches_[rows_++] = {row, first, count};
-    left_ += count;
+  // Tokens of a row, to be fetched after those added before.
+  template <typename Stored>
+  void add(const Row<Stored>& row, long first, long count, long head_dim) {
+    const long bytes = head_dim * static_cast<long>(sizeof(Stored));
+    const int* column = row.column_of_place + first;
+    for (long from = 0; from < count;) {
+      const long pace = from + 1 < count ? column[from + 1] - column[from] : 1;
+      long to = count;  // mostly all of them are evenly spaced; residue classes begin anew
+      if (column[to - 1] - column[from] != pace * (to - 1 - from)) {
+        for (to = from + 1; to < count && column[to] - column[to - 1] == pace;) ++to;
+      }
+      const char* token = reinterpret_cast<const char*>(row.data + column[from] * row.column);
+      for (long byte = 0; byte < bytes && count_ < kMostRuns; byte += 2 * kLine) {
+        const long second = byte + kLine < bytes ? kLine : 0;
+        runs_[count_++] = {token + byte, second, pace * row.column * static_cast<long>(sizeof(Stored)), to - from};
+      }
+      from = to;
+    }
+    if (run_.left == kRest) next();
   }
 
-  // What was added is fetched in `steps` calls of step().
-  void share_among(long steps) { tokens_a_step_ = left_ / steps + 1; }
-
   SEGZOO_FORCE_INLINE void step() {
-    for (long i = 0; i < tokens_a_step_ && current_ < rows_; ++i) {
-      const Stretch& stretch = stretches_[current_];
-      const char* token = reinterpret_cast<const char*>(stretch.row.at(stretch.first + place_));
-      for (long byte = 0; byte < bytes_; byte += kLine) __builtin_prefetch(token + byte, 0, 2);
-      if (++place_ == stretch.count) ++current_, place_ = 0;
-    }
+    __builtin_prefetch(run_.token, 0, 2);
+    __builtin_prefetch(run_.token + run_.second, 0, 2);
+    run_.token += run_.stride;
+    if (--run_.left == 0) next();
   }
 
  private:
-  static constexpr int kMostRows = 24;
-  static constexpr long kLine = 64;
-  struct Stretch {
-    Row<Stored> row;
-    long first, count;
+  static constexpr int kMostRuns = 64;
+  static constexpr long kLine = 64, kRest = 1L << 40;
+  struct Run {
+    const char* token;
+    long second, stride, left;  // bytes to the token's next line, bytes to the next token, tokens
   };
-  Stretch stretches_[kMostRows];
-  long bytes_, left_ = 0, tokens_a_step_ = 0, place_ = 0;
-  int rows_ = 0, current_ = 0;
+
+  __attribute__((noinline)) void next() {
+    if (current_ < count_) run_ = runs_[current_++];
+    else rest();
+  }
+  void rest() { run_ = {reinterpret_cast<const char*>(this), 0, 0, kRest}; }
+
+  Run run_, runs_[kMostRuns];
+  int count_ = 0, current_ = 0;
 };
 
 }  // namespace

@@ -5,6 +5,7 @@
 // taps or queries: there the lanes are the head dimension.
 #pragma once
 
+#include "pack.h"
 #include "problem.h"
 #include "../shared/simd.h"
 
@@ -12,6 +13,13 @@ namespace {
 
 using segzoo::kGroupRows;
 using segzoo::Tile;
+
+// A row of keys (or values) of a group: its rank, its place in the ring, and the query rows [from, to) that attend
+// to it, which have no gap.
+struct KeyRow {
+  long rank, slot;
+  int from, to;
+};
 
 // Accumulators of a block of logits: as many as fit beside the queries and the key.
 constexpr int most_taps(int rows) {
@@ -23,7 +31,7 @@ constexpr int most_taps(int rows) {
 template <typename Real, int Rows, int Taps, bool Shifted>
 SEGZOO_FORCE_INLINE void score_block(const Real* keys, long pitch, const Real* queries, long head_dim,
                                      Mask<Real> order, const Real* const* initial, Real* const* scores,
-                                     long tap) {
+                                     long tap, Ahead& ahead) {
   constexpr int lanes = kLanes<Real>;
   Vector<Real> sum[Rows][Taps];
 #pragma GCC unroll 4
@@ -35,12 +43,14 @@ SEGZOO_FORCE_INLINE void score_block(const Real* keys, long pitch, const Real* q
   }
   const Real* key = keys + tap;
   for (long d = 0; d < head_dim; ++d, key += pitch, queries += kGroupRows * lanes) {
+    ahead.step();
     Vector<Real> query[Rows];
 #pragma GCC unroll 4
-    for (int row = 0; row < Rows; ++row) query[row] = load<Real>(queries + row * lanes);
+    for (int row = 0; row < Rows; ++row) keep<Real>(query[row] = load<Real>(queries + row * lanes));
 #pragma GCC unroll 8
     for (int t = 0; t < Taps; ++t) {
       Vector<Real> neighbour = load<Real>(key + t);
+      keep<Real>(neighbour);
       if (Shifted) neighbour = permute<Real>(neighbour, order);
 #pragma GCC unroll 4
       for (int row = 0; row < Rows; ++row) sum[row][t] += query[row] * neighbour;
@@ -56,7 +66,7 @@ SEGZOO_FORCE_INLINE void score_block(const Real* keys, long pitch, const Real* q
 // All taps of a row of keys, in blocks of nearly equal size.
 template <typename Real, int Rows, bool Shifted>
 void score_row(const Real* keys, long pitch, const Real* queries, long head_dim, Mask<Real> order,
-               const Real* const* initial, Real* const* scores, long kernel) {
+               const Real* const* initial, Real* const* scores, long kernel, Ahead& ahead) {
   constexpr int most = most_taps(Rows);
   long blocks = (kernel + most - 1) / most;
   for (long tap = 0; tap < kernel; --blocks) {
@@ -64,8 +74,7 @@ void score_row(const Real* keys, long pitch, const Real* queries, long head_dim,
 #define SEGZOO_BLOCK(count)                                                                       \
   if constexpr (count <= most) {                                                                  \
     if (taps == count) {                                                                          \
-      score_block<Real, Rows, count, Shifted>(keys, pitch, queries, head_dim, order, initial, scores, \
-                                              tap);                                               \
+      score_block<Real, Rows, count, Shifted>(keys, pitch, queries, head_dim, order, initial, scores, tap, ahead); \
     }                                                                                             \
   }
     SEGZOO_BLOCK(1)
@@ -83,75 +92,107 @@ void score_row(const Real* keys, long pitch, const Real* queries, long head_dim,
 template <typename Real, bool Shifted>
 SEGZOO_FORCE_INLINE void score_rows(int rows, const Real* keys, long pitch, const Real* queries,
                                     long head_dim, Mask<Real> order, const Real* const* initial,
-                                    Real* const* scores, long kernel) {
+                                    Real* const* scores, long kernel, Ahead& ahead) {
   switch (rows) {
     case 1:
-      return score_row<Real, 1, Shifted>(keys, pitch, queries, head_dim, order, initial, scores, kernel);
+      return score_row<Real, 1, Shifted>(keys, pitch, queries, head_dim, order, initial, scores, kernel, ahead);
     case 2:
-      return score_row<Real, 2, Shifted>(keys, pitch, queries, head_dim, order, initial, scores, kernel);
+      return score_row<Real, 2, Shifted>(keys, pitch, queries, head_dim, order, initial, scores, kernel, ahead);
     case 3:
-      return score_row<Real, 3, Shifted>(keys, pitch, queries, head_dim, order, initial, scores, kernel);
+      return score_row<Real, 3, Shifted>(keys, pitch, queries, head_dim, order, initial, scores, kernel, ahead);
     default:
-      return score_row<Real, 4, Shifted>(keys, pitch, queries, head_dim, order, initial, scores, kernel);
+      return score_row<Real, 4, Shifted>(keys, pitch, queries, head_dim, order, initial, scores, kernel, ahead);
   }
 }
 
-// A row of keys as the gathering of a group sees it: its values, and the query rows [from, to) that attend to it.
-template <typename Real>
-struct Source {
-  const Real* values;  // of the tile's first key
-  long key;
-  int from, to;
-};
-
-// sum[row] += weights of a row of keys * its values, for one lane.
+// sum[row] += weight of one tap * its value, for one lane.
 template <typename Real, int From, int To, int Parts>
-SEGZOO_FORCE_INLINE void gather_key(const Real* value, long pitch, const Real* const* weight, long key_offset,
-                                    long kernel, Vector<Real> (&sum)[kGroupRows][Parts]) {
-  constexpr int lanes = kLanes<Real>;
-  for (long tap = 0; tap < kernel; ++tap, value += pitch, key_offset += lanes) {
-    Vector<Real> part[Parts];
+SEGZOO_FORCE_INLINE void gather_tap(const Real* value, const Real* const* weight, long offset,
+                                    Vector<Real> (&sum)[kGroupRows][Parts]) {
+  Vector<Real> part[Parts];
 #pragma GCC unroll 2
-    for (int p = 0; p < Parts; ++p) part[p] = load<Real>(value + p * lanes);
+  for (int p = 0; p < Parts; ++p) keep<Real>(part[p] = load<Real>(value + p * kLanes<Real>));
 #pragma GCC unroll 4
-    for (int row = From; row < To; ++row) {
-      const Vector<Real> factor = broadcast<Real>(weight[row][key_offset]);
+  for (int row = From; row < To; ++row) {
+    Vector<Real> factor = broadcast<Real>(weight[row][offset]);
+    keep<Real>(factor);
 #pragma GCC unroll 2
-      for (int p = 0; p < Parts; ++p) sum[row][p] += factor * part[p];
+    for (int p = 0; p < Parts; ++p) sum[row][p] += factor * part[p];
+  }
+}
+
+// One lane's sums over all rows of keys, whatever query rows attend to each.
+template <typename Real, int Parts>
+SEGZOO_FORCE_INLINE void gather_any(const KeyRow* keys, int key_count, const Real* const* values, long place,
+                                    const Real* const* weights, long kernel, long pitch, int lane,
+                                    Vector<Real> (&sum)[kGroupRows][Parts]) {
+  for (int i = 0; i < key_count; ++i) {
+    const Real* value = values[i] + place;
+    long offset = keys[i].rank * kernel * kLanes<Real> + lane;
+    switch (keys[i].from * (kGroupRows + 1) + keys[i].to) {
+#define SEGZOO_ROWS(from, to)                                                                         \
+  case from * (kGroupRows + 1) + to:                                                                  \
+    for (long tap = 0; tap < kernel; ++tap, value += pitch, offset += kLanes<Real>) {                 \
+      gather_tap<Real, from, to, Parts>(value, weights, offset, sum);                                 \
+    }                                                                                                 \
+    break;
+      SEGZOO_ROWS(0, 1)
+      SEGZOO_ROWS(0, 2)
+      SEGZOO_ROWS(0, 3)
+      SEGZOO_ROWS(0, 4)
+      SEGZOO_ROWS(1, 2)
+      SEGZOO_ROWS(1, 3)
+      SEGZOO_ROWS(1, 4)
+      SEGZOO_ROWS(2, 3)
+      SEGZOO_ROWS(2, 4)
+      SEGZOO_ROWS(3, 4)
+#undef SEGZOO_ROWS
     }
   }
 }
 
+template <typename Real, int From, int To, int Parts>
+SEGZOO_FORCE_INLINE void gather_seven(const Real* value, const Real* const* weight, long offset, long pitch,
+                                      Vector<Real> (&sum)[kGroupRows][Parts]) {
+#pragma GCC unroll 7
+  for (int tap = 0; tap < 7; ++tap, value += pitch, offset += kLanes<Real>) {
+    gather_tap<Real, From, To, Parts>(value, weight, offset, sum);
+  }
+}
+
+// The same without a branch, for kernel size 7 and a full group: with windows that start one row after the other
+// (Step 1) or, at the map's edge, all on the same row (Step 0).
+template <typename Real, int Parts, int Step, int... Index>
+SEGZOO_FORCE_INLINE void gather_full(const Real* const* values, long place, const Real* const* weights, long offset,
+                                     long pitch, Vector<Real> (&sum)[kGroupRows][Parts],
+                                     std::integer_sequence<int, Index...>) {
+  (gather_seven<Real, Step * (Index < 7 ? 0 : Index - 6), Step && Index + 1 < kGroupRows ? Index + 1 : kGroupRows,
+                Parts>(values[Index] + place, weights, offset + Index * 7 * kLanes<Real>, pitch, sum),
+   ...);
+}
+
 // For every lane and query row of a tile the sum over its neighbourhood of weight * value, handed to
-// write(row, lane, d, vector). `weights` are a group's [row][row tap][column tap][lane].
+// write(row, lane, d, vector). `weights` are a group's [row][row tap][column tap][lane], `values` its rows of keys.
 template <typename Real, int Parts, typename Write>
-SEGZOO_FORCE_INLINE void gather_part(const Tile& tile, long kernel, const Source<Real>* sources, int source_count,
-                                     const Real* const* weights, int rows, long pitch, long d, const Write& write) {
+SEGZOO_FORCE_INLINE void gather_part(const Tile& tile, long kernel, const KeyRow* keys, int key_count,
+                                     const Real* const* values, const Real* const* weights, int rows, long pitch,
+                                     long d, const Write& write) {
   constexpr int lanes = kLanes<Real>;
+  constexpr bool often = std::is_same_v<Real, float> && Parts == 2;  // the rest is not worth its compilation
+  const bool seven = often && kernel == 7 && rows == kGroupRows;
+  const bool staggered = seven && key_count == 7 + kGroupRows - 1, together = seven && key_count == 7;
   for (int lane = 0; lane < tile.count; ++lane) {
     const long place = tile.key_offset[lane] * pitch + d;
+    const long offset = keys[0].rank * 7 * lanes + lane;
     Vector<Real> sum[kGroupRows][Parts] = {};
-    for (int i = 0; i < source_count; ++i) {
-      const Source<Real>& source = sources[i];
-      const Real* value = source.values + place;
-      const long offset = source.key * kernel * lanes + lane;
-#define SEGZOO_ROWS(from, to)                                                        \
-  case from * (kGroupRows + 1) + to:                                                 \
-    gather_key<Real, from, to, Parts>(value, pitch, weights, offset, kernel, sum);   \
-    break;
-      switch (source.from * (kGroupRows + 1) + source.to) {
-        SEGZOO_ROWS(0, 1)
-        SEGZOO_ROWS(0, 2)
-        SEGZOO_ROWS(0, 3)
-        SEGZOO_ROWS(0, 4)
-        SEGZOO_ROWS(1, 2)
-        SEGZOO_ROWS(1, 3)
-        SEGZOO_ROWS(1, 4)
-        SEGZOO_ROWS(2, 3)
-        SEGZOO_ROWS(2, 4)
-        SEGZOO_ROWS(3, 4)
-      }
-#undef SEGZOO_ROWS
+    if constexpr (often) {
+      using Staggered = std::make_integer_sequence<int, 7 + kGroupRows - 1>;
+      using Together = std::make_integer_sequence<int, 7>;
+      if (staggered) gather_full<Real, Parts, 1>(values, place, weights, offset, pitch, sum, Staggered{});
+      if (together) gather_full<Real, Parts, 0>(values, place, weights, offset, pitch, sum, Together{});
+    }
+    if (!staggered && !together) {
+      gather_any<Real, Parts>(keys, key_count, values, place, weights, kernel, pitch, lane, sum);
     }
 #pragma GCC unroll 4
     for (int row = 0; row < kGroupRows; ++row) {

@@ -18,12 +18,6 @@ using segzoo::Tile;
 
 constexpr double kLog2E = 1.4426950408889634;
 
-// The elements of Arena that hold the sources of a group's gathering.
-template <typename Real>
-long sources_size(const Problem& problem) {
-  return (problem.kernel + kGroupRows - 1) * static_cast<long>(sizeof(Source<Real>) / sizeof(Real) + 1);
-}
-
 template <typename Real>
 void fill(Real* target, long count, Real value) {
   for (long i = 0; i < count; ++i) target[i] = value;
@@ -71,6 +65,7 @@ struct Group {
   int count;
   long start[kGroupRows];  // first key rank of each row's window
   long key_begin, key_end;
+  const KeyRow* keys = nullptr;  // [key_end - key_begin]
 
   Group(const Problem& problem, const Unit& unit, long first_rank) : first(first_rank) {
     const long left = unit.end - first_rank;
@@ -82,12 +77,36 @@ struct Group {
     key_end = start[count - 1] + problem.kernel;
   }
 
-  // The rows whose windows hold the row of keys `key`: [from, to), without a gap.
-  void rows_of(long key, long kernel, int* from, int* to) const {
-    *from = 0;
-    while (start[*from] + kernel <= key) ++*from;
-    *to = count;
-    while (start[*to - 1] > key) --*to;
+  // Lists the rows of keys in `memory`, for all the tiles.
+  void list_keys(const Problem& problem, KeyRow* memory) {
+    const long slots = problem.kernel + kGroupRows - 1;
+    keys = memory;
+    for (long key = key_begin; key < key_end; ++key, ++memory) {
+      int from = 0, to = count;
+      while (start[from] + problem.kernel <= key) ++from;
+      while (start[to - 1] > key) --to;
+      *memory = {key, key % slots, from, to};
+    }
+  }
+};
+
+// What is known of every row of keys of a group.
+template <typename Real>
+struct KeyRows {
+  KeyRow* rows;
+  const Real** values;  // pointers into a ring, for gather_group
+
+  KeyRows(Arena<Real>& arena, const Problem& problem) {
+    const long count = problem.kernel + kGroupRows - 1;
+    rows = reinterpret_cast<KeyRow*>(arena.take(elements<KeyRow>(count)));
+    values = reinterpret_cast<const Real**>(arena.take(elements<Real*>(count)));
+  }
+
+ private:
+  template <typename Item>
+  static long elements(long count) {
+    return (count * static_cast<long>(sizeof(Item)) + static_cast<long>(sizeof(Real)) - 1) /
+           static_cast<long>(sizeof(Real));
   }
 };
 
@@ -141,13 +160,13 @@ struct Ring {
         columns(with_columns ? arena.take(slots * head_dim * pitch) : nullptr),
         rows(with_rows ? arena.take(slots * places * width) : nullptr) {}
 
-  Real* columns_of(long key) const { return columns + key % slots * head_dim * pitch; }
-  Real* rows_of(long key) const { return rows + key % slots * places * width; }
+  Real* columns_of(const KeyRow& key) const { return columns + key.slot * head_dim * pitch; }
+  Real* rows_of(const KeyRow& key) const { return rows + key.slot * places * width; }
 
   template <typename Stored>
   void fill(const Problem& problem, const Tokens& tokens, const Unit& unit, const Strip& strip,
-            long key) const {
-    const Row<Stored> row(problem, tokens, unit.batch, unit.row(problem, key), unit.head);
+            const KeyRow& key) const {
+    const Row<Stored> row(problem, tokens, unit.batch, unit.row(problem, key.rank), unit.head);
     if (columns) {
       pack_columns<Real>(row, strip.first_key, strip.key_count, head_dim, 1, pitch, columns_of(key));
     }
@@ -155,26 +174,33 @@ struct Ring {
   }
 };
 
-// Announces what the next group of query rows will read: its queries, and keys that are not in the ring yet.
+// The tokens of a contiguous [batch, height, width, heads, head_dim] result.
+inline Tokens contiguous(const Problem& problem, const void* data) {
+  const long token = problem.heads * problem.head_dim, row = problem.width * token;
+  return {data, problem.height * row, row, token, problem.head_dim, 1};
+}
+
+// Announces what the next group of query rows will read or write: keys that are not in the ring yet, and tokens of
+// its queries.
 template <typename Stored>
 void look_ahead(const Problem& problem, const Unit& unit, const Group& group, const Strip& strip,
-                std::initializer_list<const Tokens*> of_queries, std::initializer_list<const Tokens*> of_keys,
-                Ahead<Stored>& ahead) {
+                std::initializer_list<Tokens> of_keys, std::initializer_list<Tokens> of_queries,
+                Ahead& ahead) {
   const long next = group.first + group.count;
   if (next >= unit.end) return;
   const Group after(problem, unit, next);
   const Tile& first = problem.tiles[strip.first_tile];
   const Tile& last = problem.tiles[strip.first_tile + strip.tile_count - 1];
   const auto add = [&](const Tokens& tokens, long rank, long place, long count) {
-    ahead.add({problem, tokens, unit.batch, unit.row(problem, rank), unit.head}, place, count);
+    const Row<Stored> row(problem, tokens, unit.batch, unit.row(problem, rank), unit.head);
+    ahead.add(row, place, count, problem.head_dim);
   };
-  for (const Tokens* tokens : of_queries) {
-    for (int i = 0; i < after.count; ++i) add(*tokens, next + i, first.first, last.first + last.count - first.first);
+  for (const Tokens& tokens : of_keys) {
+    for (long key = group.key_end; key < after.key_end; ++key) add(tokens, key, strip.first_key, strip.key_count);
   }
-  for (const Tokens* tokens : of_keys) {
-    for (long key = group.key_end; key < after.key_end; ++key) add(*tokens, key, strip.first_key, strip.key_count);
+  for (const Tokens& tokens : of_queries) {
+    for (int i = 0; i < after.count; ++i) add(tokens, next + i, first.first, last.first + last.count - first.first);
   }
-  ahead.share_among(strip.tile_count * (group.key_end - group.key_begin));
 }
 
 // target[d][row][lane] = factor * queries of the group
@@ -189,35 +215,32 @@ void pack_group(const Problem& problem, const Tokens& tokens, const Unit& unit, 
 }
 
 // scores[row][row tap][column tap][lane] of a group: products with the keys in the ring, plus the bias.
-template <typename Real, typename Stored>
+template <typename Real>
 void score_group(const Problem& problem, const Group& group, const TileView<Real>& view, const Real* bias,
-                 const Ring<Real>& ring, const Real* queries, Real* scores, Ahead<Stored>& ahead) {
+                 const Ring<Real>& ring, const Real* queries, Real* scores, Ahead& ahead) {
   const long kernel = problem.kernel, line = kernel * kLanes<Real>;
-  for (long key = group.key_begin; key < group.key_end; ++key) {
-    ahead.step();
-    int from, to;
-    group.rows_of(key, kernel, &from, &to);
+  for (long k = 0; k < group.key_end - group.key_begin; ++k) {
+    const KeyRow& key = group.keys[k];
     const Real* initial[kGroupRows];
     Real* target[kGroupRows];
-    for (int i = from; i < to; ++i) {
-      target[i - from] = scores + (i * kernel + key - group.start[i]) * line;
-      if (bias) initial[i - from] = bias + segzoo::bias_index(group.first + i, key, kernel) * line;
+    for (int i = key.from; i < key.to; ++i) {
+      target[i - key.from] = scores + (i * kernel + key.rank - group.start[i]) * line;
+      if (bias) initial[i - key.from] = bias + segzoo::bias_index(group.first + i, key.rank, kernel) * line;
     }
     const auto score = view.tile.shifted ? score_rows<Real, true> : score_rows<Real, false>;
-    score(to - from, ring.columns_of(key) + view.key_place, ring.pitch, queries + from * kLanes<Real>,
-          problem.head_dim, view.order, bias ? initial : nullptr, target, kernel);
+    score(key.to - key.from, ring.columns_of(key) + view.key_place, ring.pitch, queries + key.from * kLanes<Real>,
+          problem.head_dim, view.order, bias ? initial : nullptr, target, kernel, ahead);
   }
 }
 
 // target[row][lane][d] = factor[row][lane] * sum of weights * the rows in the ring, over the neighbourhoods of a
 // group; `target` is a contiguous [batch, height, width, heads, head_dim].
 template <typename Real, typename Stored>
-void gather_group(const Problem& problem, const Unit& unit, const Group& group, const TileView<Real>& view,
-                  const Ring<Real>& ring, const Real* weights, const Real* factor, Source<Real>* sources,
+__attribute__((noinline)) void gather_group(const Problem& problem, const Unit& unit, const Group& group, const TileView<Real>& view,
+                  const Ring<Real>& ring, const Real* weights, const Real* factor, const Real** values,
                   void* target) {
   constexpr int lanes = kLanes<Real>;
   const long kernel = problem.kernel, dim = problem.head_dim, token = problem.heads * dim;
-  int count = 0;
   const Real* weight[kGroupRows];
   Stored* line[kGroupRows];
   for (int i = 0; i < group.count; ++i) {
@@ -225,12 +248,8 @@ void gather_group(const Problem& problem, const Unit& unit, const Group& group, 
     const long row = unit.batch * problem.height + unit.row(problem, group.first + i);
     line[i] = static_cast<Stored*>(target) + row * problem.width * token + unit.head * dim;
   }
-  for (long key = group.key_begin; key < group.key_end; ++key, ++count) {
-    Source<Real>& source = sources[count];
-    source.values = ring.rows_of(key) + view.key_place * ring.width;
-    source.key = key;
-    group.rows_of(key, kernel, &source.from, &source.to);
-  }
+  const int count = static_cast<int>(group.key_end - group.key_begin);
+  for (int k = 0; k < count; ++k) values[k] = ring.rows_of(group.keys[k]) + view.key_place * ring.width;
   const int* columns = problem.column_of_place + view.tile.first;
   const auto write = [&](int row, int lane, long d, Vector<Real> sum) SEGZOO_INLINE_LAMBDA {
     sum *= broadcast<Real>(factor[row * lanes + lane]);
@@ -240,10 +259,10 @@ void gather_group(const Problem& problem, const Unit& unit, const Group& group, 
   };
   long d = 0;
   for (; d + 2 * lanes <= ring.width; d += 2 * lanes) {
-    gather_part<Real, 2>(view.tile, kernel, sources, count, weight, group.count, ring.width, d, write);
+    gather_part<Real, 2>(view.tile, kernel, group.keys, count, values, weight, group.count, ring.width, d, write);
   }
   if (d < ring.width) {
-    gather_part<Real, 1>(view.tile, kernel, sources, count, weight, group.count, ring.width, d, write);
+    gather_part<Real, 1>(view.tile, kernel, group.keys, count, values, weight, group.count, ring.width, d, write);
   }
 }
 

@@ -130,6 +130,19 @@ SEGZOO_FORCE_INLINE Vector<Real> broadcast(Real value) {
   return value - Vector<Real>{};  // 0 + value would be an addition: it turns -0 into 0
 }
 
+// Keeps a loaded vector in its register: GCC otherwise makes the load part of every multiply-add that uses the
+// vector, and one that straddles two cache lines costs twice as many cycles as the multiply-add.
+template <typename Real>
+SEGZOO_FORCE_INLINE void keep(Vector<Real>& value) {
+#if defined(__AVX512F__)
+  asm("" : "+v"(value));
+#elif defined(__x86_64__)
+  asm("" : "+x"(value));
+#elif defined(__aarch64__)
+  asm("" : "+w"(value));
+#endif
+}
+
 // lane i of the result is lane order[i] of `value`
 template <typename Real>
 SEGZOO_FORCE_INLINE Vector<Real> permute(Vector<Real> value, Mask<Real> order) {
@@ -201,23 +214,32 @@ struct Exponent<double> {
       1.3691488853904124e-12};
 };
 
-// 2^x for x <= about 0; below the smallest normal number the result stays there. NaN stays NaN.
+// The series at `fraction`, in [-0.5, 0.5].
+template <typename Real>
+SEGZOO_FORCE_INLINE Vector<Real> exp2_series(Vector<Real> fraction) {
+  constexpr int terms = sizeof(Exponent<Real>::series) / sizeof(Real);
+  Vector<Real> power = broadcast<Real>(Exponent<Real>::series[terms - 1]);
+#pragma GCC unroll 16
+  for (int i = terms - 2; i >= 0; --i) power = power * fraction + Exponent<Real>::series[i];
+  return power;
+}
+
+// 2^x for x <= about 0. What is below the smallest normal number comes out as anything from 0 to that. NaN stays NaN.
 template <typename Real>
 SEGZOO_FORCE_INLINE Vector<Real> exp2_of(Vector<Real> x) {
   using E = Exponent<Real>;
+#if defined(__AVX512F__)
+  if constexpr (std::is_same_v<Real, float>) {
+    const Vector<float> fraction = _mm512_maskz_reduce_ps(0xffff, x, 8);  // x - its nearest integer; 0 of infinity
+    return _mm512_maskz_scalef_ps(0xffff, exp2_series<float>(fraction), x - fraction);
+  }
+#endif
   const Vector<Real> lowest = broadcast<Real>(E::lowest);
   x = x < lowest ? lowest : x;
   const Vector<Real> shifted = x + E::round;
-  const Vector<Real> whole = shifted - E::round, fraction = x - whole;
-  constexpr int terms = sizeof(E::series) / sizeof(Real);
-  Vector<Real> power = broadcast<Real>(E::series[terms - 1]);
-#pragma GCC unroll 16
-  for (int i = terms - 2; i >= 0; --i) power = power * fraction + E::series[i];
-#if defined(__AVX512F__)
-  if constexpr (std::is_same_v<Real, float>) return _mm512_maskz_scalef_ps(0xffff, power, whole);
-#endif
+  const Vector<Real> whole = shifted - E::round;
   const Mask<Real> exponent = (reinterpret_cast<Mask<Real>>(shifted) << E::mantissa) + E::one;
-  return power * reinterpret_cast<Vector<Real>>(exponent);
+  return exp2_series<Real>(x - whole) * reinterpret_cast<Vector<Real>>(exponent);
 }
 
 // log2 of normal numbers, relative error below 1e-7. NaN stays NaN.
