@@ -79,14 +79,18 @@ void forward_group(const Problem& problem, const Unit& unit, const Group& group,
     }
   }
   gather_group<Real, Stored>(problem, unit, group, view, scratch.values, scratch.scores, scratch.inverse,
-                             scratch.key_rows.values, problem.output);
+                             scratch.key_rows.values, problem.output, ahead);
 }
 
 template <typename Real, typename Stored>
 void forward(const Problem& problem, long number, Real* memory) {
   const ForwardScratch<Real> scratch({memory}, problem, nullptr);
+  // the heads of one strip follow each other, because they lie on the same pages of memory
+  const long parts = problem.dilation * problem.bands, head = number % problem.heads;
+  number /= problem.heads;
   const Strip& strip = problem.strips[number % problem.strip_count];
-  const Unit unit(problem, number / problem.strip_count);
+  number /= problem.strip_count;
+  const Unit unit(problem, (number / parts * problem.heads + head) * parts + number % parts);
   const long size = bias_size(problem, kLanes<Real>);
   for (int i = 0; problem.bias && i < strip.tile_count; ++i) {
     spread_bias<Real>(problem, problem.tiles[strip.first_tile + i], unit.head, scratch.bias + i * size);

@@ -81,9 +81,9 @@ void pack_columns(const Row<Stored>& row, long first, long count, long head_dim,
   }
 }
 
-// Fetches tokens into the second cache, one at a time, while others are computed with: the tokens of one head lie far
-// apart, and no processor foresees the next row. One token a step costs nothing beside a dozen multiply-adds; many at
-// once would hold them up.
+// Fetches tokens into the second cache, a line at a time, while others are computed with: the tokens of one head lie
+// far apart, and no processor foresees the next row. A line a step costs little beside a dozen multiply-adds; a
+// processor that waits for twenty lines at once can load nothing else.
 class Ahead {
  public:
   Ahead() { rest(); }
@@ -91,7 +91,8 @@ class Ahead {
   // Tokens of a row, to be fetched after those added before.
   template <typename Stored>
   void add(const Row<Stored>& row, long first, long count, long head_dim) {
-    const long bytes = head_dim * static_cast<long>(sizeof(Stored));
+    if (row.channel != 1) return;
+    constexpr long size = sizeof(Stored);
     const int* column = row.column_of_place + first;
     for (long from = 0; from < count;) {
       const long pace = from + 1 < count ? column[from + 1] - column[from] : 1;
@@ -100,9 +101,9 @@ class Ahead {
         for (to = from + 1; to < count && column[to] - column[to - 1] == pace;) ++to;
       }
       const char* token = reinterpret_cast<const char*>(row.data + column[from] * row.column);
-      for (long byte = 0; byte < bytes && count_ < kMostRuns; byte += 2 * kLine) {
-        const long second = byte + kLine < bytes ? kLine : 0;
-        runs_[count_++] = {token + byte, second, pace * row.column * static_cast<long>(sizeof(Stored)), to - from};
+      const long lead = static_cast<long>(reinterpret_cast<uintptr_t>(token) % kLine), bytes = lead + head_dim * size;
+      for (long byte = 0; byte < bytes; byte += 2 * kLine) {
+        add(token - lead + byte, pace * row.column * size, to - from, byte + kLine < bytes);
       }
       from = to;
     }
@@ -110,9 +111,9 @@ class Ahead {
   }
 
   SEGZOO_FORCE_INLINE void step() {
-    __builtin_prefetch(run_.token, 0, 2);
-    __builtin_prefetch(run_.token + run_.second, 0, 2);
-    run_.token += run_.stride;
+    __builtin_prefetch(run_.line, 0, 2);
+    run_.line += run_.stride;
+    std::swap(run_.stride, run_.other);
     if (--run_.left == 0) next();
   }
 
@@ -120,9 +121,16 @@ class Ahead {
   static constexpr int kMostRuns = 64;
   static constexpr long kLine = 64, kRest = 1L << 40;
   struct Run {
-    const char* token;
-    long second, stride, left;  // bytes to the token's next line, bytes to the next token, tokens
+    const char* line;
+    long stride, other;  // bytes to the next line and from there to the one after, in turn
+    long left;
   };
+
+  void add(const char* token, long stride, long count, bool two_lines) {
+    if (count_ == kMostRuns) return;
+    if (two_lines) runs_[count_++] = {token, kLine, stride - kLine, 2 * count};
+    else runs_[count_++] = {token, stride, stride, count};
+  }
 
   __attribute__((noinline)) void next() {
     if (current_ < count_) run_ = runs_[current_++];

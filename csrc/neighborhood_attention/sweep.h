@@ -236,9 +236,9 @@ void score_group(const Problem& problem, const Group& group, const TileView<Real
 // target[row][lane][d] = factor[row][lane] * sum of weights * the rows in the ring, over the neighbourhoods of a
 // group; `target` is a contiguous [batch, height, width, heads, head_dim].
 template <typename Real, typename Stored>
-__attribute__((noinline)) void gather_group(const Problem& problem, const Unit& unit, const Group& group, const TileView<Real>& view,
-                  const Ring<Real>& ring, const Real* weights, const Real* factor, const Real** values,
-                  void* target) {
+__attribute__((noinline)) void gather_group(const Problem& problem, const Unit& unit, const Group& group,
+                                            const TileView<Real>& view, const Ring<Real>& ring, const Real* weights,
+                                            const Real* factor, const Real** values, void* target, Ahead& ahead) {
   constexpr int lanes = kLanes<Real>;
   const long kernel = problem.kernel, dim = problem.head_dim, token = problem.heads * dim;
   const Real* weight[kGroupRows];
@@ -259,10 +259,12 @@ __attribute__((noinline)) void gather_group(const Problem& problem, const Unit& 
   };
   long d = 0;
   for (; d + 2 * lanes <= ring.width; d += 2 * lanes) {
-    gather_part<Real, 2>(view.tile, kernel, group.keys, count, values, weight, group.count, ring.width, d, write);
+    gather_part<Real, 2>(view.tile, kernel, group.keys, count, values, weight, group.count, ring.width, d, ahead,
+                         write);
   }
   if (d < ring.width) {
-    gather_part<Real, 1>(view.tile, kernel, group.keys, count, values, weight, group.count, ring.width, d, write);
+    gather_part<Real, 1>(view.tile, kernel, group.keys, count, values, weight, group.count, ring.width, d, ahead,
+                         write);
   }
 }
 
