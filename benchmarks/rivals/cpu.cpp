@@ -1,6 +1,5 @@
 // Rivals of segzoo's kernels and the speed of this machine, for ctypes; no operator of PyTorch is registered.
 #include <cstring>
-#include <initializer_list>
 #include <thread>
 #include <vector>
 
@@ -15,12 +14,8 @@ using segzoo_rivals::Neighborhood;
 using segzoo_rivals::Variant;
 
 const Variant& variant() {
-#if defined(__x86_64__)
-  static constexpr auto all = {segzoo_rivals::portable_rivals, segzoo_rivals::avx2_rivals, segzoo_rivals::avx512_rivals};
-#else
-  static constexpr auto all = {segzoo_rivals::portable_rivals};
-#endif
-  static const Variant& chosen = all.begin()[segzoo::processor_variant()]();
+  static const Variant& chosen = segzoo::on_this_processor(
+      [](auto best) -> const Variant& { return segzoo_rivals::variant(best); });
   return chosen;
 }
 

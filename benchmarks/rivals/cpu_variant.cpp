@@ -42,13 +42,8 @@ void multiply_add(long rounds, float* sink) {
 
 }  // namespace
 
-#define SEGZOO_NAMED(variant) segzoo_rivals::variant##_rivals
-#define SEGZOO_EXPANDED(variant) SEGZOO_NAMED(variant)
-#define SEGZOO_QUOTED(variant) #variant
-#define SEGZOO_NAME(variant) SEGZOO_QUOTED(variant)
-
-const segzoo_rivals::Variant& SEGZOO_EXPANDED(SEGZOO_VARIANT)() {
+const segzoo_rivals::Variant& segzoo_rivals::variant(segzoo::SEGZOO_VARIANT) {
   static constexpr segzoo_rivals::Variant variant = {
-      SEGZOO_NAME(SEGZOO_VARIANT), kLanes<float>, logits, values, multiply_add, 2L * kChains * kLanes<float>};
+      segzoo::SEGZOO_VARIANT::name, kLanes<float>, logits, values, multiply_add, 2L * kChains * kLanes<float>};
   return variant;
 }

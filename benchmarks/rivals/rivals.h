@@ -1,6 +1,8 @@
 // What cpu.cpp hands to a variant: plain data, no code that unlike processors could share.
 #pragma once
 
+#include "../../csrc/shared/variants.h"
+
 namespace segzoo_rivals {
 
 struct Neighborhood {
@@ -22,10 +24,8 @@ struct Variant {
   long flops_a_round;
 };
 
-const Variant& portable_rivals();
-#if defined(__x86_64__)
-const Variant& avx2_rivals();
-const Variant& avx512_rivals();
-#endif
+const Variant& variant(segzoo::portable);
+const Variant& variant(segzoo::avx2);
+const Variant& variant(segzoo::avx512);
 
 }  // namespace segzoo_rivals

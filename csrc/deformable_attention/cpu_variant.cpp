@@ -42,13 +42,7 @@ constexpr segzoo::Variant<Real> variant() {
 
 }  // namespace
 
-#define SEGZOO_NAMED(variant) segzoo::variant##_variants
-#define SEGZOO_EXPANDED(variant) SEGZOO_NAMED(variant)
-#define SEGZOO_QUOTED(variant) #variant
-#define SEGZOO_NAME(variant) SEGZOO_QUOTED(variant)
-
-const segzoo::Variants& SEGZOO_EXPANDED(SEGZOO_VARIANT)() {
-  static constexpr segzoo::Variants variants = {SEGZOO_NAME(SEGZOO_VARIANT), variant<float>(),
-                                                variant<double>()};
+const segzoo::Variants& segzoo::variants(SEGZOO_VARIANT) {
+  static constexpr segzoo::Variants variants = {SEGZOO_VARIANT::name, variant<float>(), variant<double>()};
   return variants;
 }

@@ -3,6 +3,8 @@
 // Letters: S tokens of all levels, M heads, D channels of a head, L levels, P points, Q queries.
 #pragma once
 
+#include "../shared/variants.h"
+
 namespace segzoo {
 
 constexpr long kQueriesAUnit = 128;  // of one head, in the forward pass
@@ -49,10 +51,8 @@ struct Variants {
   Variant<double> twice;
 };
 
-const Variants& portable_variants();
-#if defined(__x86_64__)
-const Variants& avx2_variants();
-const Variants& avx512_variants();
-#endif
+const Variants& variants(portable);
+const Variants& variants(avx2);
+const Variants& variants(avx512);
 
 }  // namespace segzoo

@@ -34,12 +34,8 @@ using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
 const segzoo::Variants& variants() {
-#if defined(__x86_64__)
-  static constexpr auto all = {segzoo::portable_variants, segzoo::avx2_variants, segzoo::avx512_variants};
-#else
-  static constexpr auto all = {segzoo::portable_variants};
-#endif
-  static const segzoo::Variants& chosen = all.begin()[segzoo::processor_variant()]();
+  static const segzoo::Variants& chosen = segzoo::on_this_processor(
+      [](auto best) -> const segzoo::Variants& { return segzoo::variants(best); });
   return chosen;
 }
 

@@ -5,6 +5,8 @@
 // of a query are consecutive places. A tile is a run of places that one vector holds, a lane each.
 #pragma once
 
+#include "../shared/variants.h"
+
 namespace segzoo {
 
 constexpr int kMaxLanes = 16;
@@ -77,10 +79,8 @@ struct Variants {
   Variant<float> half;  // tensors in bfloat16, arithmetic in float
 };
 
-const Variants& portable_variants();
-#if defined(__x86_64__)
-const Variants& avx2_variants();
-const Variants& avx512_variants();
-#endif
+const Variants& variants(portable);
+const Variants& variants(avx2);
+const Variants& variants(avx512);
 
 }  // namespace segzoo

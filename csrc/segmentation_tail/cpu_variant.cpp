@@ -85,12 +85,7 @@ void label(const Problem& problem, const Part& part, float* memory) {
 
 }  // namespace
 
-#define SEGZOO_NAMED(variant) segzoo::variant##_variant
-#define SEGZOO_EXPANDED(variant) SEGZOO_NAMED(variant)
-#define SEGZOO_QUOTED(variant) #variant
-#define SEGZOO_NAME(variant) SEGZOO_QUOTED(variant)
-
-const segzoo::Variant& SEGZOO_EXPANDED(SEGZOO_VARIANT)() {
-  static constexpr segzoo::Variant variant = {SEGZOO_NAME(SEGZOO_VARIANT), kStrip, scratch, label};
+const segzoo::Variant& segzoo::variant(SEGZOO_VARIANT) {
+  static constexpr segzoo::Variant variant = {SEGZOO_VARIANT::name, kStrip, scratch, label};
   return variant;
 }

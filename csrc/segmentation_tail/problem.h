@@ -4,6 +4,8 @@
 // vector has lanes; a group is a few pixel rows that read the same few logit rows.
 #pragma once
 
+#include "../shared/variants.h"
+
 namespace segzoo {
 
 constexpr int kGroupRows = 4;     // pixel rows of a group, of one view
@@ -61,8 +63,8 @@ struct Variant {
   void (*label)(const Problem&, const Part&, float* scratch);
 };
 
-const Variant& portable_variant();
-const Variant& avx2_variant();
-const Variant& avx512_variant();
+const Variant& variant(portable);
+const Variant& variant(avx2);
+const Variant& variant(avx512);
 
 }  // namespace segzoo

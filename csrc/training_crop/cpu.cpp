@@ -27,12 +27,8 @@ using segzoo::Blend;
 using torch::stable::Tensor;
 
 const segzoo::Variant& variant() {
-#if defined(__x86_64__)
-  static constexpr auto all = {segzoo::portable_variant, segzoo::avx2_variant, segzoo::avx512_variant};
-#else
-  static constexpr auto all = {segzoo::portable_variant};
-#endif
-  static const segzoo::Variant chosen = all.begin()[segzoo::processor_variant()]();
+  static const segzoo::Variant& chosen = segzoo::on_this_processor(
+      [](auto best) -> const segzoo::Variant& { return segzoo::variant(best); });
   return chosen;
 }
 

@@ -56,9 +56,7 @@ void crop(const Problem& problem, void* scratch) {
 
 }  // namespace
 
-#define SEGZOO_NAMED(variant) segzoo::variant##_variant
-#define SEGZOO_EXPANDED(variant) SEGZOO_NAMED(variant)
-#define SEGZOO_QUOTED(variant) #variant
-#define SEGZOO_NAME(variant) SEGZOO_QUOTED(variant)
-
-segzoo::Variant SEGZOO_EXPANDED(SEGZOO_VARIANT)() { return {SEGZOO_NAME(SEGZOO_VARIANT), normalise_row, crop}; }
+const segzoo::Variant& segzoo::variant(SEGZOO_VARIANT) {
+  static constexpr segzoo::Variant variant = {SEGZOO_VARIANT::name, normalise_row, crop};
+  return variant;
+}

@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "../shared/variants.h"
+
 namespace segzoo {
 
 // Two neighbours of a resized row or column in the picture, and their weights in 1/2048.
@@ -60,10 +62,8 @@ inline long padded_columns(long columns) { return (columns + 31) / 32 * 32; }
 // Two rows blended along their columns in 16 bits, one finished row in 8 bits, 4 channels each.
 inline long scratch_bytes(long columns) { return padded_columns(columns) * 4 * (2 + 2 + 1) + 64; }
 
-Variant portable_variant();
-#if defined(__x86_64__)
-Variant avx2_variant();
-Variant avx512_variant();
-#endif
+const Variant& variant(portable);
+const Variant& variant(avx2);
+const Variant& variant(avx512);
 
 }  // namespace segzoo
