@@ -7,8 +7,9 @@ import hashlib
 import numpy as np
 
 from segzoo.data.scenes_classes import CLASSES, PALETTE
+from segzoo.data.scenes_dice import Array, Dice
 from segzoo.data.scenes_layout import draw_camera, draw_site, draw_things, draw_weather, paint_backdrop
-from segzoo.data.scenes_paint import IGNORED, Array, Canvas, Dice
+from segzoo.data.scenes_paint import IGNORED, Canvas
 
 __all__ = ["CLASSES", "PALETTE", "SPLITS", "ScenesDataset", "draw_scene"]
 

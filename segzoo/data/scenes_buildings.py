@@ -7,23 +7,9 @@ import dataclasses
 import numpy as np
 
 from segzoo.data.scenes_classes import BUILDING, FENCE, SIGN, WINDOW
+from segzoo.data.scenes_dice import Array, Colour, Dice, Number, noise
 from segzoo.data.scenes_ground import tinted
-from segzoo.data.scenes_paint import (
-    Array,
-    Canvas,
-    Colour,
-    Dice,
-    Number,
-    Patch,
-    band,
-    frontal,
-    lateral,
-    noise,
-    polygon,
-    project,
-    rectangle,
-    screen,
-)
+from segzoo.data.scenes_paint import Canvas, Patch, band, frontal, lateral, polygon, project, rectangle, screen
 
 WALLS = (
     (178, 140, 116), (160, 92, 72), (196, 184, 164), (150, 148, 150), (206, 178, 128), (124, 118, 116),

@@ -7,7 +7,8 @@ import dataclasses
 import numpy as np
 
 from segzoo.data.scenes_classes import BUILDING, CLOUD, GRASS, MARKING, MOUNTAIN, ROAD, SIDEWALK, SKY, TREE, WATER
-from segzoo.data.scenes_paint import Array, Canvas, Colour, Dice, band, noise
+from segzoo.data.scenes_dice import Array, Colour, Dice, noise
+from segzoo.data.scenes_paint import Canvas, band
 
 SKY_DEPTH, RIDGE_DEPTH = 1e6, 5e5
 GRASSES = ((98, 128, 62), (116, 142, 70), (140, 136, 80), (86, 112, 66), (158, 144, 92), (120, 120, 84))

@@ -8,6 +8,7 @@ from functools import partial
 
 from segzoo.data.scenes_buildings import building, fence
 from segzoo.data.scenes_classes import BUILDING, MOUNTAIN, TREE
+from segzoo.data.scenes_dice import Colour, Dice
 from segzoo.data.scenes_ground import Site, paint_ground, paint_ridge, paint_sky
 from segzoo.data.scenes_objects import (
     car,
@@ -18,7 +19,7 @@ from segzoo.data.scenes_objects import (
     tree,
     unlabelled_thing,
 )
-from segzoo.data.scenes_paint import Camera, Canvas, Colour, Dice, Light
+from segzoo.data.scenes_paint import Camera, Canvas, Light
 
 ZENITHS: tuple[Colour, ...] = ((88, 136, 196), (112, 152, 198), (136, 164, 192), (74, 116, 182))
 HORIZONS: tuple[Colour, ...] = ((190, 206, 220), (206, 214, 218), (216, 206, 190), (178, 196, 214))

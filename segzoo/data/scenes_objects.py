@@ -5,19 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from segzoo.data.scenes_classes import CAR, PERSON, POLE, SIGN, TREE
+from segzoo.data.scenes_dice import Array, Colour, Dice, noise
 from segzoo.data.scenes_ground import tinted
 from segzoo.data.scenes_paint import (
     IGNORED,
-    Array,
     Canvas,
-    Colour,
-    Dice,
     Patch,
     ellipse,
     frontal,
     lateral,
     limb,
-    noise,
     polygon,
     project,
     rectangle,
