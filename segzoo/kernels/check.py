@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from segzoo.kernels.neighborhood import neighborhood_attention_2d
 
 _FACTOR = 4.0  # another order of summation is as good; a wrong term is far beyond
 _FLOOR = 64 * torch.finfo(torch.float64).eps  # in float64 the reference is the truth itself, with error 0
+AnyCase = TypeVar("AnyCase", bound=Any)
 _GRADIENTS = ("grad_q", "grad_k", "grad_v", "grad_rpb")
 
 
@@ -76,24 +78,24 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 """What is checked on CUDA, where each has kernels of its own."""
 
 
-def cases(device: str = "cpu") -> tuple[Case, ...]:
-    """CASES as they are for the CPU; in every dtype for another device."""
+def cases_on(device: str, known: tuple[AnyCase, ...]) -> tuple[AnyCase, ...]:
+    """The cases (frozen dataclasses with dtype and device) as they are for the CPU; in every dtype elsewhere."""
     if device == "cpu":
-        return CASES
-    plain = dict.fromkeys(dataclasses.replace(case, dtype=torch.float32, device=device) for case in CASES)
+        return known
+    plain = dict.fromkeys(dataclasses.replace(case, dtype=torch.float32, device=device) for case in known)
     return tuple(dataclasses.replace(case, dtype=dtype) for dtype in DTYPES for case in plain)
 
 
 def verify_forward(device: str = "cpu") -> Iterator[Finding]:
     """Compares the output of every case."""
-    for case in cases(device):
+    for case in cases_on(device, CASES):
         exact = _results(case, torch.float64, use_reference=True, backward=False)
         yield from _findings("forward", case, exact, ("output",))
 
 
 def verify_backward(device: str = "cpu") -> Iterator[Finding]:
     """Compares the four gradients of every case, then runs gradcheck in float64 on a small one."""
-    for case in cases(device):
+    for case in cases_on(device, CASES):
         exact = _results(case, torch.float64, use_reference=True, backward=True)
         names = _GRADIENTS if case.with_bias else _GRADIENTS[:3]
         yield from _findings("backward", case, exact, names)

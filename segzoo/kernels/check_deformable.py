@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from segzoo.kernels import deformable_reference as reference
-from segzoo.kernels.check import DTYPES, Finding, compare, floor_of, passed_or_not
+from segzoo.kernels.check import Finding, cases_on, compare, floor_of, passed_or_not
 from segzoo.kernels.deformable import deformable_attention
 
 _GRADIENTS = ("grad_value", "grad_locations", "grad_weights")
@@ -51,23 +51,15 @@ CASES = (
 )
 
 
-def cases(device: str = "cpu") -> tuple[Case, ...]:
-    """CASES as they are for the CPU; in every dtype for another device."""
-    if device == "cpu":
-        return CASES
-    plain = dict.fromkeys(dataclasses.replace(case, dtype=torch.float32, device=device) for case in CASES)
-    return tuple(dataclasses.replace(case, dtype=dtype) for dtype in DTYPES for case in plain)
-
-
 def verify_forward(device: str = "cpu") -> Iterator[Finding]:
     """Compares the output of every case."""
-    for case in cases(device):
+    for case in cases_on(device, CASES):
         yield from _findings("deformable forward", case, False, ("output",))
 
 
 def verify_backward(device: str = "cpu") -> Iterator[Finding]:
     """Compares the three gradients of every case, then runs gradcheck in float64 on a small one."""
-    for case in cases(device):
+    for case in cases_on(device, CASES):
         yield from _findings("deformable backward", case, True, _GRADIENTS)
     yield _gradcheck(device)
 
