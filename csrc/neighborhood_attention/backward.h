@@ -173,7 +173,7 @@ void backward_group(const Problem& problem, const Unit& unit, const Group& group
   logit_gradients<Real, Stored>(problem, unit, group, tile, scratch);
   if (view.bias) add_bias_gradient<Real>(problem, group, scratch.grad_weights, grad_bias);
   gather_group<Real, Stored>(problem, unit, group, view, scratch.keys, scratch.grad_weights, scratch.factor,
-                             scratch.key_rows.values, problem.grad_query, ahead);
+                             scratch.key_rows.values, problem.grad_query);
   scatter_group<Real>(problem, group, tile, scratch.grad_weights, scratch.query_rows, gradients.key,
                       unit.key_begin, width);
   scatter_group<Real>(problem, group, tile, scratch.weights, scratch.grad_rows, gradients.value,

@@ -79,7 +79,7 @@ void forward_group(const Problem& problem, const Unit& unit, const Group& group,
     }
   }
   gather_group<Real, Stored>(problem, unit, group, view, scratch.values, scratch.scores, scratch.inverse,
-                             scratch.key_rows.values, problem.output, ahead);
+                             scratch.key_rows.values, problem.output);
 }
 
 template <typename Real, typename Stored>

@@ -81,12 +81,23 @@ void pack_columns(const Row<Stored>& row, long first, long count, long head_dim,
   }
 }
 
-// Fetches tokens into the second cache, a line at a time, while others are computed with: the tokens of one head lie
-// far apart, and no processor foresees the next row. A line a step costs little beside a dozen multiply-adds; a
-// processor that waits for twenty lines at once can load nothing else.
+// Fetches tokens into the second cache, one at a time, while others are computed with: the tokens of one head lie far
+// apart, and no processor foresees the next row.
 class Ahead {
  public:
-  Ahead() { rest(); }
+  // Tokens at equal distances, two lines of each.
+  struct Run {
+    const char* token;
+    long second, stride, left;  // bytes to the token's other line, bytes to the next token, tokens
+
+    // Costs little beside a dozen multiply-adds. The last token is repeated: no jump, and nothing beyond it.
+    SEGZOO_FORCE_INLINE void step() {
+      __builtin_prefetch(token, 0, 2);
+      __builtin_prefetch(token + second, 0, 2);
+      stride = --left > 0 ? stride : 0;
+      token += stride;
+    }
+  };
 
   // Tokens of a row, to be fetched after those added before.
   template <typename Stored>
@@ -102,43 +113,29 @@ class Ahead {
       }
       const char* token = reinterpret_cast<const char*>(row.data + column[from] * row.column);
       const long lead = static_cast<long>(reinterpret_cast<uintptr_t>(token) % kLine), bytes = lead + head_dim * size;
-      for (long byte = 0; byte < bytes; byte += 2 * kLine) {
-        add(token - lead + byte, pace * row.column * size, to - from, byte + kLine < bytes);
+      for (long byte = 0; byte < bytes && count_ < kMostRuns; byte += 2 * kLine) {
+        const long second = byte + kLine < bytes ? kLine : 0;
+        runs_[count_++] = {token - lead + byte, second, pace * row.column * size, to - from};
       }
       from = to;
     }
-    if (run_.left == kRest) next();
   }
 
-  SEGZOO_FORCE_INLINE void step() {
-    __builtin_prefetch(run_.line, 0, 2);
-    run_.line += run_.stride;
-    std::swap(run_.stride, run_.other);
-    if (--run_.left == 0) next();
+  // What to fetch in the next `steps` steps.
+  Run take(long steps) {
+    if (current_ == count_) return {reinterpret_cast<const char*>(this), 0, 0, 0};
+    Run& run = runs_[current_];
+    const Run part = run;
+    run.token += steps * run.stride;
+    run.left -= steps;
+    if (run.left <= 0) ++current_;
+    return part;
   }
 
  private:
   static constexpr int kMostRuns = 64;
-  static constexpr long kLine = 64, kRest = 1L << 40;
-  struct Run {
-    const char* line;
-    long stride, other;  // bytes to the next line and from there to the one after, in turn
-    long left;
-  };
-
-  void add(const char* token, long stride, long count, bool two_lines) {
-    if (count_ == kMostRuns) return;
-    if (two_lines) runs_[count_++] = {token, kLine, stride - kLine, 2 * count};
-    else runs_[count_++] = {token, stride, stride, count};
-  }
-
-  __attribute__((noinline)) void next() {
-    if (current_ < count_) run_ = runs_[current_++];
-    else rest();
-  }
-  void rest() { run_ = {reinterpret_cast<const char*>(this), 0, 0, kRest}; }
-
-  Run run_, runs_[kMostRuns];
+  static constexpr long kLine = 64;
+  Run runs_[kMostRuns];
   int count_ = 0, current_ = 0;
 };
 

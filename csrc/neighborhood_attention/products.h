@@ -42,8 +42,9 @@ SEGZOO_FORCE_INLINE void score_block(const Real* keys, long pitch, const Real* q
     }
   }
   const Real* key = keys + tap;
+  Ahead::Run fetched = ahead.take(head_dim);
   for (long d = 0; d < head_dim; ++d, key += pitch, queries += kGroupRows * lanes) {
-    ahead.step();
+    fetched.step();
     Vector<Real> query[Rows];
 #pragma GCC unroll 4
     for (int row = 0; row < Rows; ++row) keep<Real>(query[row] = load<Real>(queries + row * lanes));
@@ -153,8 +154,7 @@ SEGZOO_FORCE_INLINE void gather_any(const KeyRow* keys, int key_count, const Rea
 
 template <typename Real, int From, int To, int Parts>
 SEGZOO_FORCE_INLINE void gather_seven(const Real* value, const Real* const* weight, long offset, long pitch,
-                                      Ahead& ahead, Vector<Real> (&sum)[kGroupRows][Parts]) {
-  ahead.step();
+                                      Vector<Real> (&sum)[kGroupRows][Parts]) {
 #pragma GCC unroll 7
   for (int tap = 0; tap < 7; ++tap, value += pitch, offset += kLanes<Real>) {
     gather_tap<Real, From, To, Parts>(value, weight, offset, sum);
@@ -165,10 +165,10 @@ SEGZOO_FORCE_INLINE void gather_seven(const Real* value, const Real* const* weig
 // (Step 1) or, at the map's edge, all on the same row (Step 0).
 template <typename Real, int Parts, int Step, int... Index>
 SEGZOO_FORCE_INLINE void gather_full(const Real* const* values, long place, const Real* const* weights, long offset,
-                                     long pitch, Ahead& ahead, Vector<Real> (&sum)[kGroupRows][Parts],
+                                     long pitch, Vector<Real> (&sum)[kGroupRows][Parts],
                                      std::integer_sequence<int, Index...>) {
   (gather_seven<Real, Step * (Index < 7 ? 0 : Index - 6), Step && Index + 1 < kGroupRows ? Index + 1 : kGroupRows,
-                Parts>(values[Index] + place, weights, offset + Index * 7 * kLanes<Real>, pitch, ahead, sum),
+                Parts>(values[Index] + place, weights, offset + Index * 7 * kLanes<Real>, pitch, sum),
    ...);
 }
 
@@ -177,7 +177,7 @@ SEGZOO_FORCE_INLINE void gather_full(const Real* const* values, long place, cons
 template <typename Real, int Parts, typename Write>
 SEGZOO_FORCE_INLINE void gather_part(const Tile& tile, long kernel, const KeyRow* keys, int key_count,
                                      const Real* const* values, const Real* const* weights, int rows, long pitch,
-                                     long d, Ahead& ahead, const Write& write) {
+                                     long d, const Write& write) {
   constexpr int lanes = kLanes<Real>;
   constexpr bool often = std::is_same_v<Real, float> && Parts == 2;  // the rest is not worth its compilation
   const bool seven = often && kernel == 7 && rows == kGroupRows;
@@ -189,8 +189,8 @@ SEGZOO_FORCE_INLINE void gather_part(const Tile& tile, long kernel, const KeyRow
     if constexpr (often) {
       using Staggered = std::make_integer_sequence<int, 7 + kGroupRows - 1>;
       using Together = std::make_integer_sequence<int, 7>;
-      if (staggered) gather_full<Real, Parts, 1>(values, place, weights, offset, pitch, ahead, sum, Staggered{});
-      if (together) gather_full<Real, Parts, 0>(values, place, weights, offset, pitch, ahead, sum, Together{});
+      if (staggered) gather_full<Real, Parts, 1>(values, place, weights, offset, pitch, sum, Staggered{});
+      if (together) gather_full<Real, Parts, 0>(values, place, weights, offset, pitch, sum, Together{});
     }
     if (!staggered && !together) {
       gather_any<Real, Parts>(keys, key_count, values, place, weights, kernel, pitch, lane, sum);

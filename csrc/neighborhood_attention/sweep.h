@@ -238,7 +238,7 @@ void score_group(const Problem& problem, const Group& group, const TileView<Real
 template <typename Real, typename Stored>
 __attribute__((noinline)) void gather_group(const Problem& problem, const Unit& unit, const Group& group,
                                             const TileView<Real>& view, const Ring<Real>& ring, const Real* weights,
-                                            const Real* factor, const Real** values, void* target, Ahead& ahead) {
+                                            const Real* factor, const Real** values, void* target) {
   constexpr int lanes = kLanes<Real>;
   const long kernel = problem.kernel, dim = problem.head_dim, token = problem.heads * dim;
   const Real* weight[kGroupRows];
@@ -259,12 +259,10 @@ __attribute__((noinline)) void gather_group(const Problem& problem, const Unit& 
   };
   long d = 0;
   for (; d + 2 * lanes <= ring.width; d += 2 * lanes) {
-    gather_part<Real, 2>(view.tile, kernel, group.keys, count, values, weight, group.count, ring.width, d, ahead,
-                         write);
+    gather_part<Real, 2>(view.tile, kernel, group.keys, count, values, weight, group.count, ring.width, d, write);
   }
   if (d < ring.width) {
-    gather_part<Real, 1>(view.tile, kernel, group.keys, count, values, weight, group.count, ring.width, d, ahead,
-                         write);
+    gather_part<Real, 1>(view.tile, kernel, group.keys, count, values, weight, group.count, ring.width, d, write);
   }
 }
 
