@@ -97,7 +97,8 @@ def get_protocol(name: str) -> Protocol:
     if name in manifest.models or is_timm_name(name):
         name = entry(name).protocol
     if name not in manifest.protocols:
-        raise UsageError(f"unknown protocol {name!r}{suggestion(name, manifest.protocols)}")
+        known = ", ".join(manifest.protocols)
+        raise UsageError(f"unknown protocol {name!r}{suggestion(name, manifest.protocols)}; there are: {known}")
     return manifest.protocols[name]
 
 

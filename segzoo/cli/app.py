@@ -46,6 +46,7 @@ app.command("eval", short_help="Evaluate models on their data sets.")(evaluate.e
 app.command("predict", short_help="Label pictures.")(predict.predict)
 app.add_typer(data.data, name="data")
 app.command("train", short_help="Train a model by its published recipe.")(train.train)
+app.command("pretrain", short_help="Train a backbone as a classifier first.")(train.pretrain)
 app.command("verify", short_help="Hold the zoo to its published parameters and operations.")(profile.verify)
 app.command("bench", short_help="Time many models and settings in one table.")(bench.bench)
 app.command("report", short_help="Join records into one page.")(report.report)

@@ -148,7 +148,10 @@ def evaluate(
     folders = {"save_predictions": save_predictions, "analysis": analysis}
     also = "precision" if precision_report else "corruption" if corrupt else "class" if per_class else None
     show = partial(emit, format=format, json=json, output=output, also=also)
-    with one_voice(device, quiet=quiet) as group, evaluation.keeping(paths.evaluations_folder(), resume=resume) as kept:
+    with (
+        one_voice(device, quiet=quiet, backend="gloo") as group,
+        evaluation.keeping(paths.evaluations_folder(), resume=resume) as kept,
+    ):
         if precision_report:
             _demand_plain(group.size, corrupt, extras, folders)
             measure, folders = partial(evaluation.precision_report_name, **shared), {}

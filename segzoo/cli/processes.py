@@ -43,13 +43,19 @@ def start_processes(count: int) -> None:
 
 
 @contextmanager
-def one_voice(device: str, *, quiet: bool = False) -> Iterator[Group]:
-    """The group that this process is in; what several processes would say alike, one of them says."""
+def one_voice(device: str, *, quiet: bool = False, backend: str | None = None) -> Iterator[Group]:
+    """The group that this process is in; what several processes would say alike, one of them says.
+
+    Args:
+        device: where the command computes.
+        quiet: an interruption is not mentioned.
+        backend: see `joined`.
+    """
     from segzoo.processes.group import joined
 
     group: Group | None = None
     try:
-        with joined(device, backend="gloo") as group:
+        with joined(device, backend=backend) as group:
             try:
                 yield group
             except SegzooError as error:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -24,10 +22,8 @@ from segzoo.cli.options import (
     go_offline,
     parse_shape,
 )
-from segzoo.cli.output import emit, say
-from segzoo.cli.processes import Processes, SaidExit, leave, rank, start_processes
-from segzoo.errors import SegzooError, UsageError
-from segzoo.processes.endings import InterruptedRunError, NotFiniteError, PeerLostError
+from segzoo.cli.output import emit
+from segzoo.cli.processes import Processes, one_voice, start_processes
 
 WorkDir = Annotated[
     Path | None, typer.Option("--work-dir", metavar="DIR", help="Log, checkpoints, record (default: runs/NAME).")
@@ -130,7 +126,7 @@ def train(
     """Train a model by its published recipe; the same command continues an interrupted run."""
     go_offline(offline)
     start_processes(nproc)
-    with _one_voice(quiet):
+    with one_voice(device, quiet=quiet) as group:
         from segzoo.training.named import recipe_for, train_name
         from segzoo.training.run import Options
 
@@ -162,23 +158,9 @@ def train(
             quiet=quiet,
             bar=not no_progress,
         )
-        run = train_name(name, recipe_for(name, recipe, crop=shape, **changes), options)
-        if rank() == 0:
+        run = train_name(name, recipe_for(name, recipe, crop=shape, **changes), options, group)
+        if group.main:
             emit([run], format=format, json=json, output=output)
-
-
-@contextmanager
-def _one_voice(quiet: bool) -> Iterator[None]:
-    """An interruption is no error; of several processes that fail alike the first speaks."""
-    try:
-        yield
-    except SegzooError as error:
-        if rank() and isinstance(error, UsageError | InterruptedRunError | NotFiniteError | PeerLostError):
-            leave(error.exit_code)
-        if not isinstance(error, InterruptedRunError):
-            raise
-        say(f"segzoo: {error}", quiet=quiet)
-        raise SaidExit(error.exit_code) from error
 
 
 Root = Annotated[Path, typer.Option("--data-root", help="Folder with train/CLASS and val/CLASS below it.")]
@@ -226,7 +208,7 @@ def pretrain(
 ) -> None:
     """Train a model's backbone as a classifier on a folder of pictures, for `train --init WORK_DIR/backbone.pt`."""
     start_processes(nproc)
-    with _one_voice(quiet):
+    with one_voice(device, quiet=quiet) as group:
         from segzoo.training.pretraining import Mixing, pretrain_name, pretraining_recipe
         from segzoo.training.run import Options
 
@@ -252,6 +234,6 @@ def pretrain(
             quiet=quiet,
             bar=not no_progress,
         )
-        run = pretrain_name(name, data_root, recipe, mixing, options)
-        if rank() == 0:
+        run = pretrain_name(name, data_root, recipe, mixing, options, group)
+        if group.main:
             emit([run], format=format, json=json, output=output)

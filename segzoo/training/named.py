@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import nullcontext
 from typing import Any
 
 import msgspec
@@ -64,7 +65,7 @@ def recipe_for(name: str, recipe: str | None = None, **changes: Any) -> Recipe:
     return msgspec.structs.replace(known[chosen], **changes)
 
 
-def train_name(name: str, recipe: Recipe, options: Options) -> Run:
+def train_name(name: str, recipe: Recipe, options: Options, group: Group | None = None) -> Run:
     """Trains a model of the zoo; the record of it also lies in the work directory.
 
     The work directory receives log.jsonl, checkpoints to continue from, best.pt (the weights of the best
@@ -74,6 +75,7 @@ def train_name(name: str, recipe: Recipe, options: Options) -> Run:
         name: a name of the zoo.
         recipe: see `recipe_for`.
         options: all else.
+        group: the processes that train together; those that torchrun's variables name where None.
 
     Raises:
         InterruptedRunError: SIGTERM or Ctrl-C; a checkpoint has been written.
@@ -81,7 +83,7 @@ def train_name(name: str, recipe: Recipe, options: Options) -> Run:
     """
     checks.check_crop(recipe.crop)
     with (
-        joined(options.device) as group,
+        nullcontext(group) if group else joined(options.device) as group,
         stop_wish() as stop,
         sole_process(work_dir_of(name, options), group),
     ):

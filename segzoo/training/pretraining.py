@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 from segzoo.data.image_folder import ImageFolder
 from segzoo.errors import UsageError
 from segzoo.processes.endings import stop_wish
-from segzoo.processes.group import joined
+from segzoo.processes.group import Group, joined
 from segzoo.registry import create_model
 from segzoo.results import Run
 from segzoo.training import checkpoints, checks
@@ -64,7 +65,9 @@ def pretraining_recipe(*, side: int, iterations: int, batch_size: int, lr: float
     )
 
 
-def pretrain_name(name: str, root: Path, recipe: Recipe, mixing: Mixing, options: Options) -> Run:
+def pretrain_name(
+    name: str, root: Path, recipe: Recipe, mixing: Mixing, options: Options, group: Group | None = None
+) -> Run:
     """Trains the backbone of a model as a classifier; backbone.pt in the work directory is for `train --init`.
 
     Args:
@@ -73,13 +76,14 @@ def pretrain_name(name: str, root: Path, recipe: Recipe, mixing: Mixing, options
         recipe: see `pretraining_recipe`.
         mixing: of labels and pictures.
         options: all else.
+        group: the processes that train together; those that torchrun's variables name where None.
 
     Raises:
         InterruptedRunError: SIGTERM or Ctrl-C; a checkpoint has been written.
         UsageError, DatasetError, SegzooError: one line each.
     """
     with (
-        joined(options.device) as group,
+        nullcontext(group) if group else joined(options.device) as group,
         stop_wish() as stop,
         sole_process(work_dir_of(name, options), group),
     ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,18 @@ def test_every_model_and_every_command_has_a_line(generator):
     page = generator.cli_page()
     assert "## segzoo flops" in page and "## segzoo cache ls" in page
     assert "| `--batch-size`, `-b` | N | `1` | Images in one batch. |" in page
+
+
+def test_the_pages_show_only_commands_that_exist(generator):
+    shown = set()
+    for path in (DOCS.parent / "README.md", *DOCS.glob("*.md")):
+        text = path.read_text(encoding="utf-8")
+        code = "".join(
+            re.findall(r"^```.*?^```", text, re.MULTILINE | re.DOTALL) + re.findall(r"^ {4}.*\n", text, re.M)
+        )
+        shown |= set(re.findall(r"^\s*(?:\$ |torchrun .*-m )?segzoo ([a-z]+)", code, re.MULTILINE))
+    known = {line.split()[2] for line in generator.cli_page().splitlines() if line.startswith("## segzoo ")}
+    assert {"train", "pretrain", "eval", "data"} <= shown and not shown - known
 
 
 def test_check_names_a_stale_page_and_writes_nothing(generator, monkeypatch, tmp_path):

@@ -10,7 +10,9 @@ import torch
 from PIL import Image
 from torch import nn
 from torchvision.transforms import RandomResizedCrop
+from typer.testing import CliRunner
 
+from segzoo.cli.app import app
 from segzoo.data.image_folder import ImageFolder
 from segzoo.errors import DatasetError, UsageError
 from segzoo.training.classification import ClassificationLoss, middle, random_part
@@ -76,6 +78,20 @@ def test_the_middle_is_cut_at_seven_eighths():
     image[:, 224] = 255
     cut = middle(image, 112)
     assert cut.shape == (112, 112, 3) and cut[:, 54:58].max() > 100 and cut[:, :50].max() == 0
+
+
+def test_the_command_makes_a_backbone_that_train_takes(folder, tmp_path, pictures):
+    words = ["--device", "cpu", "-j", "0", "--quiet", "--json"]
+    sizes = ["--side", "32", "--iterations", "2", "--batch-size", "4", "--warmup", "1"]
+    work_dir = ["--work-dir", str(tmp_path / "before")]
+    before = CliRunner().invoke(app, ["pretrain", "tiny", "--data-root", str(folder), *sizes, *work_dir, *words])
+    assert before.exit_code == 0, before.output
+    assert json.loads(before.stdout)["metrics"]["iterations"] == 2
+    after = ["train", "tiny", "--dataset", str(pictures), "--init", str(tmp_path / "before" / "backbone.pt")]
+    after += ["--work-dir", str(tmp_path / "after"), "--iterations", "1", "--eval-every", "-1"]
+    result = CliRunner().invoke(app, [*after, *words])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["conditions"]["init"].endswith("backbone.pt")
 
 
 def test_folders_that_are_none(tmp_path, folder):

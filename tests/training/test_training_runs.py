@@ -251,3 +251,19 @@ def test_two_processes_stop_together_and_continue(tmp_path, pictures):
     assert code == 143 and said.count("stopped after iteration") == 1, said
     assert finish(start(tmp_path, pictures, *words))[0] == 0
     assert [line["iteration"] for line in log(tmp_path)][:20] == list(range(1, 21))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "code", "reason"),
+    [
+        (("--crop", "200000x200000"), 1, "a step on 2 crops of 200000x200000 needs"),
+        (("--data-root", "/nowhere", "--dataset", "camvid"), 5, "the data set camvid is not here"),
+        (("--recipe", "tinny"), 2, "there is no recipe 'tinny'"),
+        (("--batch-size", "3"), 2, "a batch of 3 does not divide by 2 processes"),
+    ],
+)
+def test_of_two_processes_that_cannot_begin_one_says_why(tmp_path, pictures, words, code, reason):
+    ending, said = finish(start(tmp_path, pictures, "--nproc", "2", *words))
+    lines = [line for line in said.splitlines() if not line.startswith(("compil", "W"))]
+    assert ending == code and len(lines) == 1 and lines[0].startswith(f"segzoo: error: {reason}"), said
