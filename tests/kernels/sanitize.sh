@@ -20,8 +20,8 @@ trap 'rm -rf "$work"' EXIT INT TERM
 python=${PYTHON:-python}
 compiler=${CXX:-g++}
 variants=${SEGZOO_SANITIZED_VARIANTS:-"avx512 avx2 portable"}
-families="segmentation_tail deformable_attention neighborhood_native neighborhood_operator neighborhood_oracle \
-training_crop normalised_crops png_rows"
+families="segmentation_tail deformable_attention deformable_operator neighborhood_native neighborhood_operator \
+neighborhood_oracle training_crop normalised_crops png_rows"
 # What compiles, starts processes or looks at operators from outside is not about the kernels' memory.
 skipped="not compile and not variant and not opcheck"
 

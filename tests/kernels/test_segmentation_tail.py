@@ -9,6 +9,7 @@ from neighborhood_cases import require_native
 from tail_cases import CPU, assert_labels_are_best, published_scores, random_logits, whole_side
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
+from variant_process import words_printed
 
 from segzoo.inference.resampling import Side, side_taps
 from segzoo.inference.windows import windows
@@ -132,6 +133,28 @@ def test_strides_and_bfloat16_change_nothing_but_rounding(backend, kind, views):
     found, _ = run(backend, [values] * views, rows, columns)
     labels, _ = run(backend, [wanted] * views, rows, columns)
     assert torch.equal(found, labels)
+
+
+_PRINT_COUNTS = """
+from test_segmentation_tail import counts_of
+print(*counts_of(1), *counts_of(3))
+"""
+
+
+def counts_of(views: int) -> list[int]:
+    values = [random_logits(40, 11, 23, seed=seed) for seed in range(views)]
+    rows, columns = whole_side(11, 44, 53), whole_side(23, 92, 79)
+    target = torch.arange(53 * 79).view(53, 79) % 40
+    return run("native", values, [rows] * views, [columns] * views, target, 40, 255)[1].flatten().tolist()
+
+
+@pytest.mark.parametrize("variant", ["portable", "avx2"])
+def test_every_processor_variant_counts_the_same(variant):
+    require_native()
+    found = torch.tensor([int(word) for word in words_printed(_PRINT_COUNTS, variant)])
+    here = torch.tensor(counts_of(1) + counts_of(3))
+    # A pixel whose two best classes are nearer than rounding moves from one count to another.
+    assert found.sum() == here.sum() == 2 * 53 * 79 and (found - here).abs().sum() <= 4
 
 
 @pytest.mark.parametrize("views", [1, 2])
