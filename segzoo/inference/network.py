@@ -44,7 +44,7 @@ class Network:
         self.model = model
         self.device = torch.device(device) if device is not None else device_of(model)
         self.dtype = dtype
-        kernels.load(self.device, only="segmentation_tail")
+        kernels.load(self.device, only=["segmentation_tail"])
         self.batch_size = batch_size or (1 if self.device.type == "cpu" else _GPU_BATCH)
         self._shapes: dict[tuple[int, int], tuple[int, int, int]] = {}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -47,7 +48,7 @@ def choice() -> str:
     return word
 
 
-def load(device: str | torch.device = CPU, *, only: str | None = None) -> str:
+def load(device: str | torch.device = CPU, *, only: Sequence[str] | None = None) -> str:
     """Makes the kernels of a device ready and returns `backend(device)`. The first call may compile.
 
     With SEGZOO_KERNELS=auto a machine that cannot compile gets the reference, a warning on stderr and a
@@ -56,7 +57,7 @@ def load(device: str | torch.device = CPU, *, only: str | None = None) -> str:
 
     Args:
         device: "cpu", "cuda", "cuda:1", ...; others have no compiled kernels.
-        only: the name of the one operator that is needed; all where None.
+        only: the names of the operators that are needed; all where None.
 
     Raises:
         UsageError: an unknown SEGZOO_KERNELS.
@@ -81,7 +82,7 @@ def _kind(device: str | torch.device) -> str:
     return torch.device(device).type
 
 
-def _load(kind: str, only: str | None) -> str:
+def _load(kind: str, only: Sequence[str] | None) -> str:
     wanted = choice()
     if wanted == "reference":
         return backend(kind)
@@ -90,7 +91,7 @@ def _load(kind: str, only: str | None) -> str:
         operator
         for operator in operators(kind)
         if operator.name not in loaded
-        and only in (operator.name, None)
+        and (only is None or operator.name in only)
         and _state.tried.get((kind, operator.name)) != wanted
     ]
     failures: dict[str, list[str]] = {}

@@ -162,8 +162,7 @@ def batches(
     Raises:
         UsageError: there is not enough shared memory for as many workers.
     """
-    # Crops are cut on the CPU wherever the network is; forked workers have what is loaded here.
-    kernels.load()
+    _load_kernels()  # Forked workers have what is loaded here.
     samples, tasks = Samples(source, plan.seed), _Tasks(plan, rank, first)
     size = collate.bytes_of(plan.per_device)
     if plan.workers == 0:
@@ -249,11 +248,16 @@ def _shared_memory(count: int, size: int) -> Tensor:
     return torch.empty(count, size, dtype=torch.uint8).share_memory_()
 
 
+def _load_kernels() -> None:
+    """Those that read pictures, on the CPU wherever the network is; the network's own are the network's business."""
+    kernels.load(only=["training_crop", "png_rows"])
+
+
 def _begin_worker(number: int) -> None:
     """A worker reads with one thread, and leaves signals to the process that writes the checkpoint."""
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
-    kernels.load()  # Where workers are not forked; what is compiled is there already.
+    _load_kernels()  # Where workers are not forked; what is compiled is there already.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
