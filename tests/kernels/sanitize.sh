@@ -3,7 +3,7 @@
 #
 #     tests/kernels/sanitize.sh [address|thread] ...        # both where none is named; needs g++ and its sanitizers
 #
-# SEGZOO_SANITIZED_VARIANTS="avx512 avx2" asks for fewer instruction sets than all three. All takes about 10 minutes.
+# SEGZOO_SANITIZED_VARIANTS="avx512 avx2" asks for fewer instruction sets than all three. All takes 7 minutes of a core.
 #
 # The libraries are compiled by segzoo's own builder into a temporary cache, with a compiler that adds the sanitizer's
 # flags. Python itself and PyTorch are not instrumented; the sanitizer's library comes first by LD_PRELOAD. That the
