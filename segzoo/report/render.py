@@ -86,7 +86,7 @@ def _comparison(runs: list[Run], format: str) -> list[str]:
             "figure": item.metric,
             "published": f"{item.value:g}",
             "measured": MISSING if item.measured is None else f"{item.measured:.2f}",
-            "difference": MISSING if item.difference is None else f"{item.difference:+.2f}",
+            "difference": MISSING if item.difference is None else f"{round(item.difference, 2) + 0.0:+.2f}",
             "tolerance": MISSING if item.tolerance is None else f"{item.tolerance:g}",
             "verdict": "partial" if run.status == "partial" else "ok" if item.within else "OFF",
             "source": item.source,
