@@ -9,7 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "segzoo"
@@ -172,3 +174,11 @@ def test_commands_that_only_speak_import_no_torch(words):
 def test_importing_the_light_modules_imports_no_torch():
     loaded = modules_after("".join(f"import {name}\n" for name in TORCH_FREE))
     assert not loaded & {"torch", "timm", "cv2"}
+
+
+def test_files_of_data_sets_are_looked_through_without_torch(tmp_path):
+    """A second and a half of every `segzoo data check`; the quick way to read labels is for processes that have it."""
+    Image.fromarray(np.eye(9, dtype=np.uint8)).save(tmp_path / "label.png")
+    code = "from segzoo.data.read import read_label\nimport segzoo.data.check\n"
+    loaded = modules_after(f"{code}assert read_label({str(tmp_path / 'label.png')!r}).sum() == 9")
+    assert "segzoo.data.png" in loaded and "torch" not in loaded

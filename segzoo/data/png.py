@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from zlib_ng import zlib_ng
-
-from segzoo.kernels.png_rows import is_compiled, png_rows
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # Depth 8; grey or palette; the one compression and filter method there are; not interlaced.
@@ -45,7 +44,10 @@ def byte_png(data: bytes) -> tuple[str, NDArray[np.uint8]] | None:
     None for any other file, for one that does not decode, and where the kernels are not compiled.
     """
     mode = _ONE_BYTE_A_PIXEL.get(data[24:29])
-    if mode is None or not data.startswith(SIGNATURE) or data[12:16] != b"IHDR" or not is_compiled():
+    if mode is None or not data.startswith(SIGNATURE) or data[12:16] != b"IHDR":
+        return None
+    png_rows = _compiled_rows()
+    if png_rows is None:
         return None
     width, height = struct.unpack_from(">II", data, 16)
     parts = [data[chunk.begin : chunk.end] for chunk in _chunks(data) if chunk.kind == b"IDAT"]
@@ -59,6 +61,16 @@ def byte_png(data: bytes) -> tuple[str, NDArray[np.uint8]] | None:
         return mode, png_rows(np.frombuffer(bytearray(filtered), np.uint8), height, width)
     except (zlib_ng.error, RuntimeError):  # type: ignore[misc]
         return None
+
+
+def _compiled_rows() -> Callable[[NDArray[np.uint8], int, int], NDArray[np.uint8]] | None:
+    """The kernel that undoes row filters, where this process has loaded it."""
+    # Kernels need PyTorch. Where nothing has imported it none is loaded, and a label is no reason to wait for it.
+    if "torch" not in sys.modules:
+        return None
+    from segzoo.kernels.png_rows import is_compiled, png_rows
+
+    return png_rows if is_compiled() else None
 
 
 def _chunks(data: bytes) -> Iterator[_Chunk]:
