@@ -10,54 +10,10 @@ import numpy as np
 import pytest
 import torch
 from colour_model import write_set
+from own_manifest import MANIFEST, forget_manifest, one_line, words
 from PIL import Image
 
 from segzoo.results import read_run
-
-MANIFEST = """
-datasets:
-  mine:
-    splits: {val: {images: images, labels: labels, count: 3}}
-    classes: [cat, dog, cow]
-protocols:
-  small: {mode: whole, scale: [64, 64]}
-models:
-  tiny-nat:
-    architecture:
-      backbone: {type: nat, embed_dim: 8, depths: [1, 1, 1, 1], num_heads: [1, 1, 1, 1], kernel_size: 3, mlp_ratio: 1.0}
-      head: {type: upernet, channels: 4, dropout: 0.0}
-    dataset: mine
-    num_classes: 3
-    protocol: small
-    published: {miou: 44.0, miou_ms: 45.5, tolerance: 0.3, source: nowhere}
-"""
-
-
-@pytest.fixture
-def user(tmp_path, monkeypatch):
-    """A folder with a manifest, a data set `mine` and weights; returns the words that every call needs."""
-    monkeypatch.setenv("SEGZOO_KERNELS", "reference")
-    monkeypatch.setenv("SEGZOO_ZOO", str(tmp_path / "zoo.yaml"))
-    monkeypatch.setenv("SEGZOO_DATA", str(tmp_path))
-    (tmp_path / "zoo.yaml").write_text(MANIFEST)
-    write_set(tmp_path / "mine", 3)
-    from segzoo.registry import create_model
-
-    torch.manual_seed(0)
-    torch.save(create_model("tiny-nat").state_dict(), tmp_path / "weights.pth")
-    return tmp_path
-
-
-def words(user, *more):
-    return ["eval", "tiny-nat", "--checkpoint", str(user / "weights.pth"), "--device", "cpu", *more]
-
-
-def one_line(result, code):
-    """The error of a call that failed as it should: nothing on stdout, one line and no traceback on stderr."""
-    lines = [line for line in result.err.splitlines() if line]
-    assert result.code == code, result
-    assert result.out == "" and len(lines) == 1 and lines[0].startswith("segzoo: error: "), result
-    return lines[0]
 
 
 def test_the_table_shows_totals_and_the_published_figure(segzoo_command, user):
@@ -97,7 +53,7 @@ def test_check_prints_the_record_and_exits_with_7_outside_the_tolerance(segzoo_c
     assert "tiny-nat" in result.out and "published is 44" in result.err and len(result.err.splitlines()) == 1
     measured = read_run(user / "run.json").metrics["miou_percent"]
     (user / "zoo.yaml").write_text(MANIFEST.replace("miou: 44.0", f"miou: {measured + 0.2:.2f}"))
-    _forget_manifest()
+    forget_manifest()
     result = segzoo_command(*words(user, "--check"))
     assert result.code == 0 and " ok " in result.out and result.err == ""
 
@@ -222,7 +178,7 @@ def test_what_was_done_before_a_failure_is_shown(segzoo_command, user, monkeypat
     real = segzoo.evaluation.evaluate_name
     twin = MANIFEST + MANIFEST[MANIFEST.index("  tiny-nat:") :].replace("tiny-nat:", "tiny-two:")
     (user / "zoo.yaml").write_text(twin)
-    _forget_manifest()
+    forget_manifest()
 
     def second_fails(name, **options):
         if name == "tiny-two":
@@ -233,72 +189,3 @@ def test_what_was_done_before_a_failure_is_shown(segzoo_command, user, monkeypat
     result = segzoo_command("eval", "tiny-*", *words(user)[2:])
     assert result.code == 5 and "truncated" in result.err
     assert "tiny-nat" in result.out and "tiny-two" not in result.out
-
-
-def _forget_manifest():
-    """The manifest is read once a process; a changed file needs a new one, or this."""
-    from segzoo.zoo import manifest
-
-    manifest._load.cache_clear()
-
-
-def test_corrupted_images_make_a_table_and_a_record_each(segzoo_command, user):
-    result = segzoo_command(*words(user, "--corrupt", "contrast", "--corrupt", "jpeg:2", "-o", str(user / "run.json")))
-    assert result.code == 0 and "contrast" in result.out and "relative_drop_percent" in result.out
-    summary, clean, *corrupted = json.loads((user / "run.json").read_text())
-    assert summary["command"] == "robustness" and clean["command"] == "eval"
-    assert [run["conditions"].get("corruption") for run in [clean, *corrupted]] == [
-        None, *(f"contrast:{strength}" for strength in range(1, 6)), "jpeg:2",
-    ]  # fmt: skip
-    assert clean["expected"] and not any(run["expected"] for run in corrupted)
-    (contrast, jpeg) = summary["breakdown"]["corruption"]
-    assert contrast["strength_5_percent"] == corrupted[4]["metrics"]["miou_percent"]
-    assert jpeg["mean_percent"] == corrupted[5]["metrics"]["miou_percent"]
-    alone = json.loads(segzoo_command(*words(user, "--json")).out)
-    assert clean["metrics"]["miou_percent"] == alone["metrics"]["miou_percent"] == summary["metrics"]["miou_percent"]
-    rows = list(csv.DictReader(io.StringIO(segzoo_command(*words(user, "--corrupt", "fog:1", "--format", "csv")).out)))
-    assert [row["corruption"] for row in rows] == ["fog"]
-
-
-def test_each_corruption_has_its_own_folder_and_the_clean_record_can_be_compared(segzoo_command, user):
-    out = str(user / "maps")
-    segzoo_command(*words(user, "--corrupt", "fog:2", "--save-predictions", out, "-o", str(user / "run.json")))
-    assert sorted(path.name for path in (user / "maps").iterdir()) == ["clean", "fog-2"]
-    assert len(list((user / "maps/fog-2").iterdir())) == 3
-    segzoo_command(*words(user, "-o", str(user / "alone.json")))
-    result = segzoo_command("compare", str(user / "run.json"), str(user / "alone.json"), "--json")
-    assert json.loads(result.out)["metrics"]["difference_percent"] == 0.0
-
-
-def test_a_precision_report_lists_every_format(segzoo_command, user):
-    result = segzoo_command(*words(user, "--precision-report", "-o", str(user / "run.json")))
-    assert result.code == 0 and "same_labels_percent" in result.out
-    summary, *runs = json.loads((user / "run.json").read_text())
-    rows = {row["format"]: row for row in summary["breakdown"]["precision"]}
-    assert list(rows) == ["fp32", "tf32", "bf16", "fp16"]
-    assert "CUDA" in rows["tf32"]["not used because"] and rows["bf16"]["same_labels_percent"] > 50
-    assert [run["conditions"]["dtype"] for run in runs] == ["fp32", "bf16", "fp16"]
-    assert runs[0]["expected"][0]["value"] == 44.0 and runs[0]["model"]["weights_sha256"]
-
-
-@pytest.mark.parametrize(
-    ("more", "said"),
-    [
-        (["--corrupt", "fig:1"], "unknown corruption 'fig'; did you mean 'fog'"),
-        (["--corrupt", "fog:9"], "impossible strength '9'"),
-        (["--precision-report", "--corrupt", "fog:1"], "--precision-report does not go with --corrupt"),
-        (["--precision-report", "--dtype", "bf16", "--boundary"], "does not go with --dtype, --boundary"),
-        (["--precision-report", "--analysis", "x"], "does not go with --analysis"),
-    ],
-)
-def test_words_of_corruptions_and_precision_that_cannot_be_are_one_line(segzoo_command, user, more, said):
-    assert said in one_line(segzoo_command(*words(user, *more)), 2)
-
-
-def test_an_analysis_is_a_folder_of_files_a_model(segzoo_command, user):
-    result = segzoo_command(*words(user, "--analysis", str(user / "analysis")))
-    assert result.code == 0 and "boundary mIoU" in result.out and "ECE" in result.out
-    assert sorted(path.name for path in (user / "analysis").iterdir()) == [
-        "calibration.csv", "confusion.csv", "confusion.png", "iou_by_image_and_class.csv", "per_class.csv",
-        "per_image.csv", "reliability.png", "worst.html",
-    ]  # fmt: skip
