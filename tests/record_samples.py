@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from segzoo.bench.jobs import Outcome
 from segzoo.results import Environment, Expected, Run
 
 MACHINE = Environment(
@@ -67,3 +68,14 @@ def evaluated(name: str, classes: dict[str, float], *, fingerprint: str = "f1", 
         environment=MACHINE,
         **changes,
     )
+
+
+def outcome(*samples_ms: float, trials: list | None = None, **machine) -> Outcome:
+    """One round of a cell of a benchmark."""
+    latency = {
+        "samples_ms": list(samples_ms), "first_call_ms": 99.0, "warm_up_calls": 11, "steady": True, "threads": 1,
+        "peak_memory_bytes": int(samples_ms[0]) * 1000, "memory_scope": "all", "energy_joules_per_image": None,
+        "device": "cpu", "device_name": None, "kernels": "reference", "kernel_notes": [],
+    }  # fmt: skip
+    static = {"params": 7, "macs": 5, "flops": 10, "network_inputs": 1}
+    return Outcome(latency=latency, static=static, trials=trials or [], machine=machine)

@@ -15,7 +15,15 @@ from segzoo.results import Run, command_line, environment
 YARDSTICK_WORDS = "ResNet-50 of timm, 224x224, batch 1, fp32, same device and threads, same round"
 
 
-def bench_run(cell: Cell, rounds: list[Outcome], yardsticks: list[Outcome], *, started: str, seconds: float) -> Run:
+def bench_run(
+    cell: Cell,
+    rounds: list[Outcome],
+    yardsticks: list[Outcome],
+    *,
+    started: str,
+    seconds: float,
+    timeout_s: float,
+) -> Run:
     """One record of all rounds of a cell.
 
     Args:
@@ -24,6 +32,7 @@ def bench_run(cell: Cell, rounds: list[Outcome], yardsticks: list[Outcome], *, s
         yardsticks: those of the yardstick in the same rounds; [] where there was none.
         started: when the first round began, ISO 8601.
         seconds: of all rounds together.
+        timeout_s: the longest time that a process was given.
     """
     timings = [item.latency for item in rounds if item.latency is not None]
     static = next((item.static for item in rounds if item.static), None) or {}
@@ -32,7 +41,7 @@ def bench_run(cell: Cell, rounds: list[Outcome], yardsticks: list[Outcome], *, s
         command="bench",
         model={"name": cell.model, "params": static.get("params"), "weights": "random"},
         metrics={**_static_metrics(static), **_timing_metrics(cell, rounds, yardsticks), **_batch_metrics(rounds)},
-        conditions=_conditions(cell, rounds, timings),
+        conditions={**_conditions(cell, rounds, timings), "timeout_s": timeout_s},
         breakdown=_breakdown(rounds, yardsticks),
         notes=_notes(timings, rounds, errors),
         environment=environment(timings[0]["device_name"] if timings else None),

@@ -80,7 +80,7 @@ def bench(
             if not (progress.rounds and progress.rounds[-1].latency is None):
                 _one_round(cell, number, known, notebook, throughput=throughput, timeout_s=timeout_s, tell=tell)
             if number == rounds - 1:
-                run = _record(cell, known)
+                run = _record(cell, known, timeout_s)
                 append_line(output, run)
                 yield run
     notebook.unlink(missing_ok=True)
@@ -114,9 +114,16 @@ def _add(progress: Progress, line: _Line) -> None:
     progress.seconds += line.seconds
 
 
-def _record(cell: Cell, known: dict[str, Progress]) -> Run:
+def _record(cell: Cell, known: dict[str, Progress], timeout_s: float) -> Run:
     progress, stick = known[cell.key], known[cell.yardstick().key]
-    return bench_run(cell, progress.rounds, stick.rounds, started=progress.started, seconds=progress.seconds)
+    return bench_run(
+        cell,
+        progress.rounds,
+        stick.rounds,
+        started=progress.started,
+        seconds=progress.seconds,
+        timeout_s=timeout_s,
+    )
 
 
 def _finished(output: Path) -> set[str]:

@@ -100,14 +100,14 @@ def replay(
     output: Output = None,
 ) -> None:
     """Run again what a record describes (params, flops, verify, latency, bench, eval), and compare."""
-    from segzoo.bench.replay import replay as run_again
+    from segzoo.bench.replay import replay_all
     from segzoo.report.diff import demand_no_regression, parse_percent
     from segzoo.report.diff import diff as compare
     from segzoo.report.reading import read_records
 
     bound = None if fail_on_regression is None else parse_percent(fail_on_regression)
     before = read_records([record])[0]
-    after = [run_again(run) for run in before]
+    after = replay_all(before)
     run = compare(before, after, names=(str(record), "now"))
     emit([run], format=format, json=json, also="figure")
     if output is not None:

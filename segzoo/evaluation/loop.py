@@ -115,6 +115,8 @@ def evaluate(
         **conditions_of(dataset, protocol, place),
         "dtype": dtype,
         "compile": compile,
+        "batch_size": batch_size,
+        "workers": workers,
         **({} if corruption is None else {"corruption": str(corruption_of(corruption))}),
         **measures.conditions(),
     }

@@ -24,6 +24,9 @@ from segzoo.metrics.boundary import (
 )
 from segzoo.metrics.calibration import BINS, calibration_sums, expected_calibration_error, reliability
 
+MEASURES = {"boundary": "boundary_dilation_ratio", "calibration": "calibration_bins"}
+"""Measures that may be asked for, each with a condition that only records with it have."""
+
 Row = dict[str, Any]
 Counts = Mapping[str, NDArray[Any]]
 

@@ -54,6 +54,11 @@ class Setup:
     fuse: bool = False
     device: str = "cpu"
 
+    def words(self) -> dict[str, Any]:
+        """The fields as a record holds them: `Setup(**words)` is this setup again."""
+        fields = dataclasses.asdict(self)
+        return {key: str(value) if isinstance(value, Path) else value for key, value in fields.items()}
+
 
 AS_PUBLISHED = Setup()
 """Published weights, data and protocol, on the CPU."""
@@ -126,7 +131,7 @@ class Opened:
     Attributes:
         name: of the zoo.
         protocol_word: the protocol's name.
-        fuse: batch norms were folded.
+        setup: what was asked for.
         assumed: what was guessed of a model from elsewhere.
     """
 
@@ -135,7 +140,7 @@ class Opened:
     dataset: Dataset
     protocol: Protocol
     protocol_word: str
-    fuse: bool
+    setup: Setup
     assumed: list[str]
 
     def completed(self, run: Run) -> Run:
@@ -144,7 +149,12 @@ class Opened:
         return dataclasses.replace(
             run,
             model={**run.model, **_weights_facts(self.model)},
-            conditions={**run.conditions, "protocol": self.protocol_word, "fuse": self.fuse},
+            conditions={
+                **run.conditions,
+                "protocol": self.protocol_word,
+                "fuse": self.setup.fuse,
+                "setup": self.setup.words(),
+            },
             expected=self._expected(run),
             notes=[*run.notes, *missing, *self.assumed, *_load_notes(self.model)],
             status="partial" if missing else run.status,
@@ -179,7 +189,7 @@ def open_name(name: str, setup: Setup) -> Opened:
         dataset=data,
         protocol=protocol.aug_test() if setup.aug_test else protocol,
         protocol_word=f"{word} + aug-test" if setup.aug_test else word,
-        fuse=setup.fuse,
+        setup=setup,
         assumed=assumed,
     )
 

@@ -96,7 +96,8 @@ def precision_report(
         if number == 0:
             _warm_up(variants, pair, protocol)
         _measure(variants, pair, protocol, number)
-    conditions = conditions_of(dataset, protocol, device)
+    how = {"compile": compile, "batch_size": batch_size, "workers": workers}
+    conditions = {**conditions_of(dataset, protocol, device), **how}
     facts = {"name": name, "params": sum(item.numel() for item in model.parameters())}
     notes = [] if count == len(dataset) else [f"partial: the first {count} of {len(dataset)} images"]
     return _runs(variants, dataset.classes, facts, conditions, [*notes, *kernels.notes()], watch)

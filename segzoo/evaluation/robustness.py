@@ -7,10 +7,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from segzoo.data.corruptions import KINDS, STRENGTHS, Corruption
+from segzoo.data.corruptions import KINDS, STRENGTHS, Corruption, parse_corruptions
+from segzoo.evaluation.measures import MEASURES
 from segzoo.results import Run, Stopwatch, command_line
 
-_SAME_CONDITIONS = ("dataset", "split", "data_fingerprint", "protocol", "device", "dtype", "kernels", "compile")
+_SAME_CONDITIONS = (
+    "dataset", "split", "dataset_images", "data_fingerprint", "protocol", "device", "dtype", "kernels", "compile",
+    "batch_size", "workers", "fuse", "setup", *MEASURES.values(),
+)  # fmt: skip
 
 Row = dict[str, Any]
 
@@ -80,7 +84,10 @@ def summarised(clean: Run, corrupted: dict[Corruption, Run], watch: Stopwatch) -
             "corruptions": len(corrupted),
             "images": clean.metrics["images"],
         },
-        conditions={key: clean.conditions[key] for key in _SAME_CONDITIONS if key in clean.conditions},
+        conditions={
+            **{key: clean.conditions[key] for key in _SAME_CONDITIONS if key in clean.conditions},
+            "corruptions": [str(item) for item in corrupted],
+        },
         breakdown={"corruption": rows},
         notes=[*dict.fromkeys([*clean.notes, *notes])],
         environment=clean.environment,
@@ -89,6 +96,11 @@ def summarised(clean: Run, corrupted: dict[Corruption, Run], watch: Stopwatch) -
         duration_s=watch.seconds,
         status=clean.status,
     )
+
+
+def corruptions_of(summary: Run) -> list[Corruption]:
+    """The corruptions that a record of `summarised` sums up."""
+    return parse_corruptions(summary.conditions["corruptions"])
 
 
 def _row(kind: str, base: float | int | None, corrupted: dict[Corruption, Run]) -> Row:

@@ -113,6 +113,7 @@ def flops_run(
             "rule": rule,
             "rule_meaning": get_rule(rule).meaning,
             "counted_on": "meta",
+            **({} if tree_depth is None else {"tree_depth": tree_depth}),
         },
         expected=expected_macs(published, shape, rule, count.macs_by_rule),
         breakdown=_tables(model, count, tree_depth),

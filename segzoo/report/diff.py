@@ -12,7 +12,7 @@ from segzoo.report.reading import read_records
 from segzoo.results import Run, Stopwatch, command_line, environment
 
 _SAME_CONDITIONS = (
-    "shape", "rule", "scope", "device", "dtype", "threads", "compile", "channels_last", "fused", "backend",
+    "shape", "rule", "scope", "device", "dtype", "threads", "compile", "channels_last", "fused", "fuse", "backend",
     "dataset", "split", "protocol", "corruption",
 )  # fmt: skip
 _TOLD_CONDITIONS = ("data_fingerprint", "kernels", "governor", "rounds")
@@ -44,6 +44,7 @@ FIGURES = (
     Figure(key="macs"),
     Figure(key="macs_by_rule"),
     Figure(key="miou_percent", lower_is_better=False, same_percent=0.005),
+    Figure(key="corrupted_miou_percent", lower_is_better=False, same_percent=0.005),
     Figure(key="macc_percent", lower_is_better=False, same_percent=0.005),
     Figure(key="aacc_percent", lower_is_better=False, same_percent=0.005),
 )

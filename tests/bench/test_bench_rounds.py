@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 
 import pytest
+from record_samples import outcome
 
 from segzoo.bench import jobs, run
 from segzoo.bench.jobs import Outcome
@@ -15,15 +16,6 @@ from segzoo.bench.record import bench_run
 from segzoo.errors import IntegrityError, UsageError
 
 ONE, TWO = Cell(model="one", device="cpu"), Cell(model="two", device="cpu")
-
-
-def outcome(*samples_ms: float, **machine) -> Outcome:
-    latency = {
-        "samples_ms": list(samples_ms), "first_call_ms": 99.0, "warm_up_calls": 11, "steady": True, "threads": 1,
-        "peak_memory_bytes": int(samples_ms[0]) * 1000, "memory_scope": "all", "energy_joules_per_image": None,
-        "device": "cpu", "device_name": None, "kernels": "reference", "kernel_notes": [],
-    }  # fmt: skip
-    return Outcome(latency=latency, static={"params": 7, "macs": 5, "flops": 10, "network_inputs": 1}, machine=machine)
 
 
 class FakeMachine:
@@ -116,7 +108,7 @@ def test_a_busy_machine_and_a_late_failure_are_notes():
     busy = outcome(1.0, other_work_percent=41.0, governor="powersave")
     died = replace(busy, error="the process was killed", trials=[{"batch_size": 1, "images_per_second": 3.0,
                                                                    "peak_memory_bytes": 9}])  # fmt: skip
-    record = bench_run(ONE, [died, busy], [], started="", seconds=1.0)
+    record = bench_run(ONE, [died, busy], [], started="", seconds=1.0, timeout_s=600.0)
     assert record.status == "ok"
     assert record.notes == [
         "the machine was busy: up to 41 % of its processors went to other work", "the process was killed",

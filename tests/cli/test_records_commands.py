@@ -46,35 +46,3 @@ def test_folders_are_compared_as_json_too(segzoo_command, tmp_path):
         (tmp_path / name / "r.json").write_text(timed("a", 1.0).to_json())
     run = json.loads(segzoo_command("diff", str(tmp_path / "old"), str(tmp_path / "new"), "--json").out)
     assert run["command"] == "diff" and run["metrics"]["same"] == 2
-
-
-def test_counting_again_gives_the_same(segzoo_command, tmp_path):
-    record = tmp_path / "record.json"
-    segzoo_command("flops", "nat-mini", "nat-pico", "--shape", "64x96", "-o", str(record))
-    result = segzoo_command("replay", str(record), "--fail-on-regression", "0%", "--json")
-    run = json.loads(result.out)
-    assert result.code == 0 and run["metrics"] == {"records": 2, "better": 0, "worse": 0, "same": 6}
-
-
-def test_a_latency_is_taken_again_under_its_conditions(segzoo_command, tmp_path, monkeypatch):
-    monkeypatch.setenv("SEGZOO_KERNELS", "reference")
-    monkeypatch.setattr("segzoo.profiling.latency.WARM_UP_LIMIT_S", 0.4)
-    record, again = tmp_path / "record.json", tmp_path / "again.json"
-    words = ["--shape", "32x48", "--repetitions", "3", "--threads", "1", "--device", "cpu", "-b", "2"]
-    assert segzoo_command("latency", "nat-pico", *words, "-o", str(record)).code == 0
-    assert segzoo_command("replay", str(record), "-o", str(again)).code == 0
-    old, new = json.loads(record.read_text()), json.loads(again.read_text())
-    same = ("shape", "device", "dtype", "threads", "scope", "samples")
-    assert [old["conditions"][key] for key in same] == [new["conditions"][key] for key in same]
-    assert new["started"] >= old["started"] and len(new["breakdown"]["sample"]) == 3
-
-
-def test_an_evaluation_is_made_again_with_all_that_was_chosen(segzoo_command, tmp_path, monkeypatch):
-    monkeypatch.setenv("SEGZOO_KERNELS", "reference")
-    record, again = tmp_path / "record.json", tmp_path / "again.json"
-    words = ["--limit", "1", "--fuse", "--dtype", "bf16", "--device", "cpu"]
-    assert segzoo_command("eval", "nat-pico", *words, "-o", str(record)).code == 0
-    assert segzoo_command("replay", str(record), "-o", str(again)).code == 0
-    old, new = json.loads(record.read_text()), json.loads(again.read_text())
-    assert old["conditions"]["fuse"] and old["conditions"]["dtype"] == "bf16" and old["metrics"]["images"] == 1
-    assert new["conditions"] == old["conditions"] and new["breakdown"] == old["breakdown"]

@@ -30,7 +30,9 @@ def test_rows_have_the_scores_by_strength_their_mean_and_the_drop():
     assert row["relative_drop_percent"] == pytest.approx(100 * (80 - 50) / 80)
     assert summary.metrics["corrupted_miou_percent"] == 50.0
     assert summary.metrics["relative_percent"] == pytest.approx(62.5)
-    assert summary.notes == [] and summary.conditions == {"dataset": "d", "dtype": "fp32"}
+    assert summary.notes == []
+    words = [f"fog:{strength}" for strength in range(1, 6)]
+    assert summary.conditions == {"dataset": "d", "dtype": "fp32", "corruptions": words}
 
 
 def test_the_mean_is_that_of_the_kinds_not_of_all_evaluations():
