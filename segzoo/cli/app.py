@@ -59,7 +59,7 @@ app.command("import", short_help="Turn an mmsegmentation config into a manifest 
 app.command("doctor", short_help="Examine this machine and installation.")(doctor.doctor)
 app.add_typer(kernel.app, name="kernel")
 
-INTERRUPTED = 130
+ENDED_BY = {128 + signal.SIGINT: "interrupted", 128 + signal.SIGTERM: "ended by SIGTERM"}
 
 # Options that hold for every command; they may stand anywhere on the command line.
 _GLOBAL_FLAGS = {"--debug"}
@@ -112,9 +112,9 @@ def main() -> None:
             raise
         _fail(f"{error.strerror}: {error.filename}" if error.filename else error.strerror, 1)
     except SystemExit as ending:
-        # Typer turns Ctrl-C into this code without a word.
-        if ending.code == INTERRUPTED and not isinstance(ending, SaidExit):
-            print("segzoo: interrupted", file=sys.stderr)
+        # Typer turns Ctrl-C into its code without a word.
+        if ending.code in ENDED_BY and not isinstance(ending, SaidExit):
+            print(f"segzoo: {ENDED_BY[ending.code]}", file=sys.stderr)
         raise
 
 

@@ -74,9 +74,10 @@ def one_voice(device: str, *, quiet: bool = False, backend: str | None = None) -
         if group is None and rank():
             leave(error.exit_code)
         raise
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as ending:
+        # All processes get the signal, and the first one says so.
         if rank():
-            leave(130)
+            leave(130 if isinstance(ending, KeyboardInterrupt) else int(ending.code or 0))
         raise
 
 

@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -22,15 +23,22 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from segzoo import paths
-from segzoo.errors import UnavailableError
+from segzoo.errors import SegzooError, UnavailableError
 from segzoo.kernels import cuda_toolchain, toolchain
 from segzoo.kernels.sources import Operator
 
 _PATIENCE_S = 600.0  # for another process that is compiling the same library
+_GRACE_S = 2.0  # for compilers that were told to end, and have temporary files to remove
 _LINES_KEPT = 20
 SHARED_FOLDER = "shared"
 """Headers that several operators include."""
 _failures: dict[str, str] = {}
+
+
+class InterruptedBuildError(SegzooError):
+    """Someone ended the compilers: no reason to go on without what they were to make."""
+
+    exit_code = 130
 
 
 def torch_folder() -> Path:
@@ -74,6 +82,8 @@ def build(operator: Operator, notes: list[str], *, again: bool = False, architec
     Raises:
         UnavailableError: no compiler, or it failed; with the end of its output. A failure is remembered
             for the life of the process.
+        InterruptedBuildError: a signal ended the compilers, and not this process. What ends this process (Ctrl-C)
+            ends them first.
     """
     tools = toolchain.find_toolchain(operator.device, architectures)
     target = library_file(operator, tools)
@@ -155,16 +165,41 @@ def _compile(operator: Operator, tools: toolchain.Toolchain, work: Path, target:
     print(f"compiling {operator.title} for {place}, once) ...", file=sys.stderr, flush=True)
     begin = time.perf_counter()
     command = [tools.ninja, "-C", str(work), "-j", str(toolchain.jobs())]
-    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    if result.returncode:
-        _raise_failure(operator, tools, result.stdout, target)
+    code, log = _run(command)
+    if code:
+        _raise_failure(operator, tools, log, target)
     print(f"compiled {operator.title} in {time.perf_counter() - begin:.1f} s", file=sys.stderr, flush=True)
     return work / target
+
+
+def _run(command: list[str]) -> tuple[int, str]:
+    """(exit code, output) of a program; whatever ends the wait for it ends all processes that it has started.
+
+    They are in a session of their own, so that a Ctrl-C reaches this process alone: it decides what becomes of them.
+    """
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    try:
+        log, _ = process.communicate()
+    except BaseException:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_GRACE_S)
+        raise
+    finally:
+        if process.stdout is not None:
+            process.stdout.close()
+    return process.returncode, log
 
 
 def _raise_failure(operator: Operator, tools: toolchain.Toolchain, log: str, target: str) -> None:
     if "No space left on device" in log:
         raise OSError(28, "No space left on device")
+    if "interrupted by user" in log:
+        raise InterruptedBuildError(f"compiling {operator.title} was interrupted; the next run compiles it anew")
     last = "\n".join(log.strip().splitlines()[-_LINES_KEPT:])
     why = cuda_toolchain.explain(log, tools.cuda) if tools.cuda else None
     message = f"compiling {operator.title} with {tools.title} failed{f'; {why}' if why else ''}:\n{last}"

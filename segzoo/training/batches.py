@@ -28,6 +28,8 @@ from segzoo.kernels.training_crop import normalised_crops
 from segzoo.training.plan import Plan
 from segzoo.training.samples import Item, Samples, Source
 
+READERS = ("training_crop", "png_rows")
+"""Kernels that read pictures, on the CPU wherever the network is."""
 _AHEAD = 4
 _CACHE_LINE = 64
 _SHARED_MEMORY = Path("/dev/shm")
@@ -162,7 +164,7 @@ def batches(
     Raises:
         UsageError: there is not enough shared memory for as many workers.
     """
-    _load_kernels()  # Forked workers have what is loaded here.
+    kernels.load(only=READERS)  # Forked workers have what is loaded here.
     samples, tasks = Samples(source, plan.seed), _Tasks(plan, rank, first)
     size = collate.bytes_of(plan.per_device)
     if plan.workers == 0:
@@ -248,16 +250,11 @@ def _shared_memory(count: int, size: int) -> Tensor:
     return torch.empty(count, size, dtype=torch.uint8).share_memory_()
 
 
-def _load_kernels() -> None:
-    """Those that read pictures, on the CPU wherever the network is; the network's own are the network's business."""
-    kernels.load(only=["training_crop", "png_rows"])
-
-
 def _begin_worker(number: int) -> None:
     """A worker reads with one thread, and leaves signals to the process that writes the checkpoint."""
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
-    _load_kernels()  # Where workers are not forked; what is compiled is there already.
+    kernels.load(only=READERS)  # Where workers are not forked; what is compiled is there already.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 

@@ -78,13 +78,12 @@ def train_name(name: str, recipe: Recipe, options: Options, group: Group | None 
         group: the processes that train together; those that torchrun's variables name where None.
 
     Raises:
-        InterruptedRunError: SIGTERM or Ctrl-C; a checkpoint has been written.
+        InterruptedRunError: SIGTERM or Ctrl-C in the loop; a checkpoint has been written. Before it they end at once.
         UsageError, DatasetError, IntegrityError, NetworkError, UnavailableError, SegzooError: one line each.
     """
     checks.check_crop(recipe.crop)
     with (
         nullcontext(group) if group else joined(options.device) as group,
-        stop_wish() as stop,
         sole_process(work_dir_of(name, options), group),
     ):
         dataset, held_out, count = _data(name, options)
@@ -118,9 +117,10 @@ def train_name(name: str, recipe: Recipe, options: Options, group: Group | None 
         if plan.dtype != recipe.precision and options.dtype is None:
             sentences.append(f"{recipe.precision} is for CUDA; {group.device} computes in fp32 (--dtype insists)")
         sentences += [] if resumed else [origin]
-        run = run_task("train", name, task, plan, options, group, stop, resumed, sentences)
-        run = dataclasses.replace(run, breakdown={"class": task.classes})
-        keep_record(run, task, plan, group)
+        with stop_wish() as stop:
+            run = run_task("train", name, task, plan, options, group, stop, resumed, sentences)
+            run = dataclasses.replace(run, breakdown={"class": task.classes})
+            keep_record(run, task, plan, group)
         return run
 
 

@@ -79,12 +79,11 @@ def pretrain_name(
         group: the processes that train together; those that torchrun's variables name where None.
 
     Raises:
-        InterruptedRunError: SIGTERM or Ctrl-C; a checkpoint has been written.
+        InterruptedRunError: SIGTERM or Ctrl-C in the loop; a checkpoint has been written. Before it they end at once.
         UsageError, DatasetError, SegzooError: one line each.
     """
     with (
         nullcontext(group) if group else joined(options.device) as group,
-        stop_wish() as stop,
         sole_process(work_dir_of(name, options), group),
     ):
         dataset, held_out = (ImageFolder(root, split) for split in ("train", "val"))
@@ -109,10 +108,11 @@ def pretrain_name(
             cutmix=mixing.cutmix,
             channels_last=options.channels_last,
         )
-        run = run_task("pretrain", name, task, plan, options, group, stop, resumed, sentences)
-        keep_record(run, task, plan, group)
-        if group.main:
-            checkpoints.save_atomically(plan.work_dir / BACKBONE, {"model": model.backbone.state_dict()})
+        with stop_wish() as stop:
+            run = run_task("pretrain", name, task, plan, options, group, stop, resumed, sentences)
+            keep_record(run, task, plan, group)
+            if group.main:
+                checkpoints.save_atomically(plan.work_dir / BACKBONE, {"model": model.backbone.state_dict()})
         return run
 
 

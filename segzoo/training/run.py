@@ -18,6 +18,7 @@ from segzoo.processes.endings import StopWish
 from segzoo.processes.group import Group
 from segzoo.results import Run, Stopwatch, write_text_atomically
 from segzoo.training import checkpoints
+from segzoo.training.batches import READERS
 from segzoo.training.journal import Journal
 from segzoo.training.loop import Task, fit
 from segzoo.training.memory_saving import checkpoint_activations
@@ -151,7 +152,9 @@ def checkpoint_to_resume(plan: Plan, resume: str) -> tuple[dict[str, Any] | None
 
 def placed(model: nn.Module, recipe: Recipe, options: Options, group: Group) -> nn.Module:
     """The model on its device, with what the recipe and the options ask of its modules."""
+    # All that the loop needs is compiled before it: in the loop a signal is a wish, and a compiler takes its time.
     kernels.load_for(model, group.device)
+    kernels.load(only=READERS)
     model = model.to(group.device)
     if options.channels_last:
         model = model.to(memory_format=torch.channels_last)

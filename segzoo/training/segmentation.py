@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from segzoo import kernels
 from segzoo.data import Dataset, ignore_value, read_pair
 from segzoo.data.boundary import boundary
 from segzoo.data.folders import FoldersDataset
@@ -132,6 +133,8 @@ class Segmentation:
     ) -> None:
         self.model, self.recipe, self.group = model, recipe, group
         self.held_out, self.protocol, self.work_dir = held_out, protocol, work_dir
+        if held_out is not None:
+            kernels.load(group.device, only=["segmentation_tail"])  # Compiled before the loop, as the others are.
         self.evaluate_limit, self.show, self.seed = evaluate_limit, show, seed
         share = recipe.settled_batch_norm
         self.settled_from = None if share is None else int(share * recipe.iterations)

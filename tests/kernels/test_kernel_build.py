@@ -99,8 +99,8 @@ print(build.build(Operator(name="tiny", title="tiny", units=(Unit(source="tiny.c
 """
 
 
-def _start_build(tmp_path: Path) -> subprocess.Popen[str]:
-    code = _BUILD_TINY.format(csrc=str(tmp_path / "csrc"))
+def _start_build(tmp_path: Path, before: str = "") -> subprocess.Popen[str]:
+    code = before + _BUILD_TINY.format(csrc=str(tmp_path / "csrc"))
     return subprocess.Popen(
         [sys.executable, "-c", code],
         cwd=REPOSITORY,
@@ -122,20 +122,70 @@ def test_a_damaged_library_is_compiled_again(capfd: pytest.CaptureFixture[str]) 
 
 
 def test_a_killed_build_leaves_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _compiler(tmp_path, monkeypatch, f"touch {tmp_path}/started; test -f {tmp_path}/quick || sleep 60")
+    _compiler(tmp_path, monkeypatch, f"echo $$ >> {tmp_path}/started; test -f {tmp_path}/quick || sleep 60")
     victim = _start_build(tmp_path)
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "started").exists():
-        assert time.monotonic() < deadline, "the build never started"
-        time.sleep(0.02)
+    compiler = _compiler_at_work(tmp_path)
     os.killpg(victim.pid, signal.SIGKILL)
     victim.communicate()
+    os.killpg(os.getpgid(compiler), signal.SIGKILL)
     assert any(path.is_dir() for path in builder.cached_files())
     (tmp_path / "quick").touch()
     begin = time.monotonic()
     assert builder.build(TINY, []).exists()
     assert time.monotonic() - begin < 30
     assert [path.suffix for path in builder.cached_files()] == [".lock", ".sha256", ".so"]
+
+
+_ENDS_AS_SEGZOO_DOES = """
+import signal, sys
+signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+"""
+
+
+@pytest.mark.parametrize(("number", "everyone", "code"), [(signal.SIGINT, True, -2), (signal.SIGTERM, False, 143)])
+def test_an_interrupted_build_ends_its_compilers_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, everyone: bool, code: int
+) -> None:
+    _compiler(tmp_path, monkeypatch, f"echo $$ >> {tmp_path}/started; test -f {tmp_path}/quick || exec sleep 60")
+    victim = _start_build(tmp_path, before=_ENDS_AS_SEGZOO_DOES)
+    compiler = _compiler_at_work(tmp_path)
+    begin = time.monotonic()
+    (os.killpg if everyone else os.kill)(victim.pid, number)
+    _, words = victim.communicate(timeout=60)
+    assert victim.returncode == code and time.monotonic() - begin < 30
+    assert "reference" not in words
+    assert not _is_at_work(compiler)
+    assert [path.suffix for path in builder.cached_files()] == [".lock"]
+    (tmp_path / "quick").touch()
+    assert builder.build(TINY, []).exists()
+
+
+def test_compilers_that_a_signal_ends_are_no_reason_for_the_reference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _compiler(tmp_path, monkeypatch, 'kill -TERM "$PPID"; exit 1')
+    monkeypatch.setattr(native, "operators", lambda kind: (TINY,))
+    with pytest.raises(builder.InterruptedBuildError, match="compiling tiny was interrupted; the next run") as ending:
+        native.load()
+    assert ending.value.exit_code == 130
+    assert [path.suffix for path in builder.cached_files()] == [".lock"] and native.notes() == []
+    _compiler(tmp_path, monkeypatch, "")
+    assert builder.build(TINY, []).exists()
+
+
+def _is_at_work(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def _compiler_at_work(tmp_path: Path) -> int:
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "started").exists() or not (tmp_path / "started").read_text().endswith("\n"):
+        assert time.monotonic() < deadline, "the build never started"
+        time.sleep(0.02)
+    return int((tmp_path / "started").read_text().split()[0])
 
 
 def test_two_processes_at_once_compile_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
