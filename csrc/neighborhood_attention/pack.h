@@ -66,9 +66,9 @@ void pack_columns(const Row<Stored>& row, long first, long count, long head_dim,
     if (row.channel == 1) {
       for (; d + lanes <= head_dim; d += lanes) {
         Vector<Real> square[lanes];
+        load_transposed<Real>(source, d, square);
 #pragma GCC unroll 16
-        for (int lane = 0; lane < lanes; ++lane) square[lane] = load_wide<Real>(source[lane] + d) * factor;
-        transpose<Real>(square);
+        for (int lane = 0; lane < lanes; ++lane) square[lane] *= factor;
 #pragma GCC unroll 16
         for (int i = 0; i < lanes; ++i) store<Real>(corner + (d + i) * pitch, square[i]);
       }

@@ -186,6 +186,48 @@ SEGZOO_FORCE_INLINE void transpose(Vector<Real>* block) {
   }
 }
 
+// block[i][lane] = source[lane][at + i]
+template <typename Real, typename Stored>
+SEGZOO_FORCE_INLINE void load_transposed(const Stored* const* source, long at, Vector<Real>* block) {
+  constexpr int lanes = kLanes<Real>;
+#if defined(__AVX512F__)
+  if constexpr (std::is_same_v<Stored, float>) {
+    // Quarters of a vector are brought where they belong by the loads, so that two of the four rounds of shuffles
+    // are within quarters and one more joins them.
+    __m512 quarters[4][4];
+#pragma GCC unroll 4
+    for (int q = 0; q < 4; ++q) {
+      const float* const* first = source + q / 2 * 8;
+      const long from = at + q % 2 * 8;
+      __m512 row[4];
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) {
+        const __m512 low = _mm512_castps256_ps512(_mm256_loadu_ps(first[i] + from));
+        row[i] = _mm512_insertf32x8(low, _mm256_loadu_ps(first[i + 4] + from), 1);
+      }
+      const __m512 a = _mm512_unpacklo_ps(row[0], row[1]), b = _mm512_unpackhi_ps(row[0], row[1]);
+      const __m512 c = _mm512_unpacklo_ps(row[2], row[3]), d = _mm512_unpackhi_ps(row[2], row[3]);
+      quarters[q][0] = _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(a), _mm512_castps_pd(c)));
+      quarters[q][1] = _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(a), _mm512_castps_pd(c)));
+      quarters[q][2] = _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(b), _mm512_castps_pd(d)));
+      quarters[q][3] = _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(b), _mm512_castps_pd(d)));
+    }
+#pragma GCC unroll 2
+    for (int half = 0; half < 2; ++half) {
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) {
+        block[half * 8 + i] = _mm512_shuffle_f32x4(quarters[half][i], quarters[half + 2][i], 0x88);
+        block[half * 8 + 4 + i] = _mm512_shuffle_f32x4(quarters[half][i], quarters[half + 2][i], 0xdd);
+      }
+    }
+    return;
+  }
+#endif
+#pragma GCC unroll 16
+  for (int lane = 0; lane < lanes; ++lane) block[lane] = load_wide<Real>(source[lane] + at);
+  transpose<Real>(block);
+}
+
 template <typename Real>
 struct Exponent;
 
