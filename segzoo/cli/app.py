@@ -14,6 +14,7 @@ from segzoo.cli import (
     convert,
     data,
     doctor,
+    environment,
     evaluate,
     export,
     import_config,
@@ -91,12 +92,7 @@ def main() -> None:
     words = _global_options_first(sys.argv[1:])
     debug = "--debug" in words
     signal.signal(signal.SIGTERM, _terminate)
-    # OpenMP reads it when torch is loaded. Threads that spin while they wait take a core that others need: on
-    # a busy machine two of them made an evaluation twice as slow as one.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # PyTorch reads it with the first tensor of 2 MB. Activations come and go with every layer; on huge pages (Linux,
-    # where it lets programs ask for them) there are a tenth of the page faults, a fifth of a SegFormer-B0's time.
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    environment.prepare()
     try:
         app(words, prog_name="segzoo")
     except SegzooError as error:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import gc
 from collections.abc import Callable
 
 import torch
 
-from segzoo.profiling.memory import PeakMemory, resident_bytes
+from segzoo.profiling.memory import PeakMemory, hand_back_freed, resident_bytes
 
 
 def peak_bytes(function: Callable[[], object]) -> int:
@@ -19,8 +17,7 @@ def peak_bytes(function: Callable[[], object]) -> int:
     """
     function()
     gc.collect()
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
+    hand_back_freed()
     before = resident_bytes()
     peak = PeakMemory(torch.device("cpu"))
     kept = function()  # results count as well

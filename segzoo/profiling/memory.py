@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import resource
 import sys
 from pathlib import Path
@@ -27,6 +28,7 @@ class PeakMemory:
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         else:
+            hand_back_freed()
             with contextlib.suppress(OSError):
                 Path("/proc/self/clear_refs").write_text("5")
 
@@ -47,6 +49,12 @@ class PeakMemory:
         return peak if sys.platform == "darwin" else peak * 1024
 
 
+def hand_back_freed() -> None:
+    """Gives memory that malloc keeps after it was freed back to the system, so that it counts for nobody."""
+    with contextlib.suppress(OSError, AttributeError):  # glibc's own
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def resident_bytes() -> int:
     """Memory of this process that is in the machine's memory now.
 
@@ -65,6 +73,7 @@ def available_bytes(device: torch.device) -> int | None:
     if device.type == "cuda":
         reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + reserved
+    hand_back_freed()
     known = [size for size in (_available_on_machine(), *map(_number_in, _CGROUP_LIMITS)) if size]
     return min(known, default=None)
 

@@ -162,10 +162,13 @@ def test_words_that_do_not_fit_together_are_usage_errors(words, error):
         measure_latency(nn.Identity(), (4, 4), **words)
 
 
-def test_peak_memory_sees_a_large_tensor_and_forgets_it():
+@pytest.mark.parametrize("keep", [False, True], ids=["malloc as it is", "malloc of the command line"])
+def test_peak_memory_sees_a_large_tensor_and_forgets_it(keep):
     # In a process of its own: what a long test run keeps resident would hide the tensor.
-    code = """
+    code = f"""
 import torch
+from segzoo.cli.environment import keep_freed_memory
+{keep} and keep_freed_memory()
 from segzoo.profiling.memory import PeakMemory
 device = torch.device("cpu")
 before = PeakMemory(device).read()
