@@ -12,7 +12,10 @@ namespace segzoo {
 // PyTorch's current stream of a device, through its C interface, which outlives its versions.
 inline cudaStream_t stream_of(const torch::stable::Tensor& tensor) {
   void* stream = nullptr;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(tensor.get_device_index(), &stream));
+  const int device = tensor.get_device_index();
+  // PyTorch's own macro for such codes has another name in 2.11.
+  STD_TORCH_CHECK(aoti_torch_get_current_cuda_stream(device, &stream) == AOTI_TORCH_SUCCESS,
+                  "no current stream of CUDA device ", device);
   return static_cast<cudaStream_t>(stream);
 }
 

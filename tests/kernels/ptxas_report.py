@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 from segzoo.errors import UnavailableError
 from segzoo.kernels import cuda_toolchain, toolchain
 from segzoo.kernels.build import torch_folder
+from segzoo.kernels.cuda_toolchain import CudaToolchain
 from segzoo.kernels.sources import Operator, Unit
 
 _KERNEL = re.compile(r"Compiling entry function '(?P<name>[^']+)' for 'sm_(?P<architecture>\d+a?)'")
@@ -41,20 +41,36 @@ class Kernel:
         return f"{self.name} on sm_{self.architecture}: {self.registers} registers, {spills}"
 
 
-def compiled(operator: Operator, unit: Unit, folder: Path, architectures: Sequence[str] = ("80", "90")) -> list[Kernel]:
-    """The kernels of an object file, compiled with the builder's own flags into `folder`. Skips without nvcc."""
+def cuda_tools() -> CudaToolchain:
+    """nvcc for both architectures; skips without one."""
     try:
-        tools = toolchain.find_toolchain("cuda", architectures)
+        tools = toolchain.find_toolchain("cuda", ("80", "90"))
     except UnavailableError as error:
         pytest.skip(str(error))
     assert tools.cuda is not None
-    flags = cuda_toolchain.compile_flags(tools.cuda, torch_folder())
+    return tools.cuda
+
+
+def compiled(operator: Operator, unit: Unit, folder: Path) -> list[Kernel]:
+    """The kernels of an object file, compiled with the builder's own flags into `folder`. Skips without nvcc."""
+    tools = cuda_tools()
+    flags = cuda_toolchain.compile_flags(tools, torch_folder())
     words = [toolchain.STABLE_ABI_DEFINE, *flags, *(f"-D{word}" for word in operator.defines), *unit.flags]
     target = str(folder / f"{unit.name}.o")
-    command = [tools.cuda.nvcc, *words, "-Xptxas", "-v", "-c", str(operator.folder / unit.source), "-o", target]
+    command = [tools.nvcc, *words, "-Xptxas", "-v", "-c", str(operator.folder / unit.source), "-o", target]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-4000:]
     return parsed(demangled(result.stderr))
+
+
+def linked(operator: Operator, folder: Path) -> Path:
+    """The library of the operator's object files in `folder`, with the builder's own flags."""
+    tools = cuda_tools()
+    target, objects = folder / f"{operator.library}.so", [str(folder / f"{unit.name}.o") for unit in operator.units]
+    command = [tools.nvcc, "-o", str(target), *objects, *cuda_toolchain.link_flags(tools, torch_folder())]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-4000:]
+    return target
 
 
 def parsed(report: str) -> list[Kernel]:
