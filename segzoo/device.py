@@ -78,6 +78,13 @@ def plain_errors(words: str, *, smaller: str) -> Iterator[None]:
         raise UsageError(f"the model cannot run {words}: {reason}") from error
 
 
+# A constant to Dynamo: that of PyTorch 2.11 cannot trace the function that is asked.
+@torch.compiler.assume_constant_result
+def has_autocast(kind: str) -> bool:
+    """Whether a kind of device, such as "cuda", knows autocast; "meta" does not, and asking it is an error."""
+    return torch.amp.is_autocast_available(kind)
+
+
 @contextlib.contextmanager
 def precision(device: torch.device, dtype: str) -> Iterator[None]:
     """Runs the body in a number format; parameters stay as they are.

@@ -32,7 +32,7 @@ ALLOWED: dict[str, set[str]] = {
     "zoo": set(),
     "report": {"zoo"},
     "kernels": {"device"},
-    "models": {"kernels", "zoo"},
+    "models": {"device", "kernels", "zoo"},
     "weights": {"zoo", "models"},
     "registry": {"zoo", "weights", "models"},
     "metrics": {"kernels"},

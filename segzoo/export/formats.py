@@ -63,7 +63,10 @@ def _write_torch_export(program: Program, path: Path, texts: dict[str, str]) -> 
 
 
 def _read_torch_export(path: Path) -> nn.Module:
-    return torch.export.load(path).module()
+    with warnings.catch_warnings():
+        # PyTorch 2.11 reads weights through a buffer that it then says one must not write to; none does.
+        warnings.filterwarnings("ignore", "The given buffer is not writable", UserWarning)
+        return torch.export.load(path).module()
 
 
 def _write_torchscript(program: Program, path: Path, texts: dict[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import torch
@@ -93,14 +94,21 @@ def trace(model: nn.Module, shape: Shape, *, dynamic: bool, foreign: bool = True
             reason = str(error).strip().split("\n")[0][:200]
             raise SizeDependsError(f"the model's graph depends on its input size: {reason}") from error
         if not dynamic:
-            return Program(exported=exported.run_decompositions(table(foreign=foreign)), shape=shape)
+            return Program(exported=_taken_apart(exported, foreign), shape=shape)
         bounds = [_bounds(exported, side) for side in _input_sides(exported)]
         return Program(
-            exported=exported.run_decompositions(table(foreign=foreign)),
+            exported=_taken_apart(exported, foreign),
             shape=shape,
             smallest=(bounds[0][0], bounds[1][0]),
             largest=(bounds[0][1], bounds[1][1]),
         )
+
+
+def _taken_apart(exported: ExportedProgram, foreign: bool) -> ExportedProgram:
+    with warnings.catch_warnings():
+        # PyTorch 2.11 warns of a class of its own, which it copies here.
+        warnings.filterwarnings("ignore", ".*LeafSpec", FutureWarning)
+        return exported.run_decompositions(table(foreign=foreign))
 
 
 def _input_sides(exported: ExportedProgram) -> tuple[int | torch.SymInt, ...]:

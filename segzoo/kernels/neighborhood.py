@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
+from segzoo.device import has_autocast
 from segzoo.kernels import reference
 
 _DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -65,18 +66,13 @@ def neighborhood_attention_2d(
             kernel_size * dilation (pad it first).
     """
     _check(q, k, v, rpb, kernel_size, dilation)
-    if q.dtype == torch.float32 and _autocasts(q.device.type):
+    if q.dtype == torch.float32 and has_autocast(q.device.type) and torch.is_autocast_enabled(q.device.type):
         low = torch.get_autocast_dtype(q.device.type)
         q, k, v = q.to(low), k.to(low), v.to(low)
     if rpb is not None:
         rpb = rpb.to(reference.compute_dtype(q.dtype))
     scale = q.shape[-1] ** -0.5 if scale is None else float(scale)
     return torch.ops.segzoo.neighborhood_attention_2d(q, k, v, rpb, kernel_size, dilation, scale)[0]
-
-
-def _autocasts(device_type: str) -> bool:
-    # meta, for one, has no autocast, and asking it is an error
-    return torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
 
 
 def _check(q: Tensor, k: Tensor, v: Tensor, rpb: Tensor | None, kernel_size: int, dilation: int) -> None:
@@ -99,7 +95,8 @@ def _check(q: Tensor, k: Tensor, v: Tensor, rpb: Tensor | None, kernel_size: int
     if dilation < 1:
         raise ValueError(f"dilation must be at least 1, not {dilation}")
     height, width, heads = q.shape[1:4]
-    if min(height, width) < kernel_size * dilation:
+    # Not the smaller of the two: torch.export would then know which one that is in the traced size.
+    if height < kernel_size * dilation or width < kernel_size * dilation:
         raise ValueError(
             f"a map of {height}x{width} is smaller than kernel_size * dilation = {kernel_size * dilation}; "
             "pad it to at least that size on both axes"

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segzoo.device import has_autocast
+
 
 class MatrixDecomposition(nn.Module):
     """Replaces a non-negative map by its product of R bases and coefficients, found by multiplicative updates.
@@ -85,6 +87,6 @@ class MatrixDecomposition(nn.Module):
 
 def _full_precision(device_type: str) -> AbstractContextManager:
     """Autocast off: the products of the updates leave half precision's range."""
-    if not torch.amp.is_autocast_available(device_type):
+    if not has_autocast(device_type):
         return nullcontext()
     return torch.autocast(device_type, enabled=False)

@@ -243,7 +243,7 @@ def test_the_lower_bound_of_memory_counts_inputs_and_outputs_of_the_largest_call
 
 def test_an_impossible_shape_is_an_error_in_one_line():
     model = nn.Sequential(nn.Conv2d(3, 4, 7), nn.Conv2d(4, 4, 7))
-    with pytest.raises(UsageError, match=r"cannot take an input of 1x3x9x9: .*[Kk]ernel size") as caught:
+    with pytest.raises(UsageError, match=r"cannot take an input of 1x3x9x9: .*([Kk]ernel|output) size") as caught:
         count_operations(model, (1, 3, 9, 9))
     assert "\n" not in str(caught.value)
 
