@@ -46,7 +46,7 @@ class CudaToolchain:
 
 
 def find_cuda(host_compiler: str, architectures: Sequence[str] = ()) -> CudaToolchain:
-    """The first nvcc of CUDA_HOME, CUDA_PATH, PATH, /usr/local/cuda and NVIDIA's wheels.
+    """The first nvcc of torch's CUDA version in CUDA_HOME, CUDA_PATH, PATH, /usr/local/cuda and NVIDIA's wheels.
 
     Args:
         host_compiler: the C++ compiler for nvcc; NVCC_CCBIN goes before it.
@@ -60,21 +60,10 @@ def find_cuda(host_compiler: str, architectures: Sequence[str] = ()) -> CudaTool
 
     if torch.version.cuda is None:
         raise UnavailableError(f"torch {torch.__version__} was built without CUDA; install a CUDA build of torch")
-    nvcc = next(_candidates(), None)
-    if nvcc is None:
-        raise UnavailableError(
-            "no nvcc in CUDA_HOME, on PATH or among NVIDIA's wheels; install the CUDA toolkit "
-            f"{torch.version.cuda}, or set SEGZOO_KERNELS=reference"
-        )
-    version = nvcc_version(nvcc)
-    if version.split(".")[0] != torch.version.cuda.split(".")[0]:
-        raise UnavailableError(
-            f"{nvcc} is of CUDA {version}, torch {torch.__version__} of CUDA {torch.version.cuda}: their major "
-            "versions must agree; set CUDA_HOME to a fitting toolkit, or SEGZOO_KERNELS=reference"
-        )
+    nvcc = _fitting_nvcc(torch.version.cuda)
     wanted = parse_architectures(architectures) or device_architectures()
     host = os.environ.get("NVCC_CCBIN") or host_compiler
-    known = _known_architectures(nvcc)
+    known, version = _known_architectures(nvcc), nvcc_version(nvcc)
     return CudaToolchain(nvcc=nvcc, version=version, architectures=wanted, host_compiler=host, known=known)
 
 
@@ -169,6 +158,24 @@ def _targets(cuda: CudaToolchain) -> list[str]:
 def _number(architecture: str) -> tuple[int, str]:
     digits = architecture.rstrip("af")
     return int(digits), architecture[len(digits) :]
+
+
+def _fitting_nvcc(torchs: str) -> str:
+    """The first nvcc of the same major version as the CUDA that torch was built with, such as "13.0"."""
+    found = list(dict.fromkeys(_candidates()))
+    for nvcc in found:
+        if nvcc_version(nvcc).split(".")[0] == torchs.split(".")[0]:
+            return nvcc
+    if not found:
+        raise UnavailableError(
+            "no nvcc in CUDA_HOME, on PATH or among NVIDIA's wheels; install the CUDA toolkit "
+            f"{torchs}, or set SEGZOO_KERNELS=reference"
+        )
+    versions = " and ".join(f"{nvcc} is of CUDA {nvcc_version(nvcc)}" for nvcc in found)
+    raise UnavailableError(
+        f"{versions}, torch of CUDA {torchs}: their major versions must agree; set CUDA_HOME to a fitting toolkit, "
+        "or SEGZOO_KERNELS=reference"
+    )
 
 
 def _candidates() -> Iterator[str]:

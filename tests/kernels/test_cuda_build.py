@@ -121,9 +121,20 @@ def test_a_compiler_that_nvcc_does_not_take_is_named_in_the_first_line(
 
 
 def test_another_cuda_than_torchs_is_refused(fake_nvcc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_nvcc(tmp_path, monkeypatch, "V12.4.131", "")
-    with pytest.raises(UnavailableError, match=r"of CUDA 12\.4\.131, torch .* of CUDA 13\.0.*CUDA_HOME"):
+    other = write_nvcc(tmp_path, monkeypatch, "V12.4.131", "")
+    monkeypatch.setattr(cuda_toolchain, "_candidates", lambda: iter([str(other)]))
+    with pytest.raises(UnavailableError, match=r"of CUDA 12\.4\.131, torch of CUDA 13\.0.*CUDA_HOME"):
         builder.build(TINY, [], architectures=("80",))
+
+
+def test_of_several_toolkits_the_one_of_torchs_cuda_is_taken(
+    fake_nvcc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = write_nvcc(tmp_path / "other", monkeypatch, "V12.4.131", "")
+    monkeypatch.setattr(cuda_toolchain, "_candidates", lambda: iter([str(other), str(fake_nvcc)]))
+    tools = toolchain.find_toolchain("cuda", ("80",))
+    assert tools.cuda is not None
+    assert (tools.cuda.nvcc, tools.cuda.version) == (str(fake_nvcc), "13.0.88")
 
 
 def test_no_nvcc_and_no_cuda_in_torch_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
