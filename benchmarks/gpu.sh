@@ -26,7 +26,10 @@ if [ -z "$output" ]; then
   output="results/kernels/${device:-rehearsal-}$(date +%Y-%m-%d).json"
   case " ${words[*]-} " in *" --rehearse "*) output=$(mktemp --suffix=.json) ;; esac
 fi
+# Where segzoo is not installed, but all that it needs is.
+segzoo=(segzoo)
+command -v segzoo > /dev/null || segzoo=(python3 -m segzoo)
 status=0
-segzoo kernel bench --device cuda ${words[@]+"${words[@]}"} -o "$output" || status=$?
+"${segzoo[@]}" kernel bench --device cuda ${words[@]+"${words[@]}"} -o "$output" || status=$?
 [ -s "$output" ] && echo "record: $output" >&2
 exit "$status"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,10 +85,13 @@ def training(device: torch.device) -> list[Layered]:
     """Forward and backward with the bias's gradient, against flex_attention with a captured bias."""
     size, items = Size.of(device), []
     for side, heads, layers in size.stages():
-        fused, bias = (tensor.requires_grad_() for tensor in size.inputs(side, heads))
+        fused, bias = size.inputs(side, heads)
+        bias.requires_grad_()
+        # Views of the fused projection, read in place; the gradients are three tensors of their own, as the rival's.
+        leaves = [tensor.requires_grad_() for tensor in fused.unbind(3)]
         contest = Contest(
             case=f"{side}x{side}, {heads} heads",
-            ours=_step(functools.partial(_attend, fused, bias), [fused, bias]),
+            ours=_step(functools.partial(_attend, leaves, bias), [*leaves, bias]),
             rival=_training_rival(fused, bias),
         )
         items.append(Layered(contest=contest, layers=layers))
@@ -98,10 +101,10 @@ def training(device: torch.device) -> list[Layered]:
 def _training_rival(fused: Tensor, bias: Tensor) -> Callable[[], object]:
     """In a rehearsal gathered neighbourhoods, since flex_attention has no backward pass on the CPU."""
     if fused.device.type == "cpu":
-        query, key, value = fused.unbind(3)
-        return _step(lambda: gathered_attention(query, key, value, bias), [fused, bias])
+        query, key, value = (tensor.requires_grad_() for tensor in fused.unbind(3))
+        return _step(lambda: gathered_attention(query, key, value, bias), [query, key, value, bias])
     rival = Flex(fused.shape[1], fused.device)
-    leaves = [tensor.requires_grad_() for tensor in rival.heads_first(fused.detach())]
+    leaves = [tensor.requires_grad_() for tensor in rival.heads_first(fused)]
     return _step(functools.partial(rival.attend, leaves, bias), [*leaves, bias])
 
 
@@ -148,13 +151,13 @@ class Flex:
         return output.transpose(1, 2).unflatten(1, (self.side, self.side))
 
 
-def _attend(fused: Tensor, bias: Tensor) -> Tensor:
-    query, key, value = fused.unbind(3)
+def _attend(inputs: Sequence[Tensor], bias: Tensor) -> Tensor:
+    query, key, value = inputs
     return neighborhood_attention_2d(query, key, value, bias, kernel_size=KERNEL)
 
 
 def _forward(fused: Tensor, bias: Tensor) -> Callable[[], Tensor]:
-    return _without_gradient(functools.partial(_attend, fused, bias))
+    return _without_gradient(functools.partial(_attend, fused.unbind(3), bias))
 
 
 def _without_gradient(function: Callable[[], Tensor]) -> Callable[[], Tensor]:
