@@ -49,3 +49,11 @@ def check_crop(crop: tuple[int, int]) -> None:
     """
     if min(crop) < 32:
         raise UsageError(f"impossible crop {crop[0]}x{crop[1]}: both sides need at least 32 pixels")
+
+
+def less_memory(size_option: str) -> str:
+    """What to do where a step does not fit into memory; `size_option` is the one for the pictures' height and width."""
+    return (
+        "use a smaller --per-device (the batch stays what it is), --activation-checkpointing, or a smaller "
+        f"{size_option}"
+    )

@@ -132,6 +132,7 @@ class Classification:
     """
 
     score = "top1_percent"
+    size_option = "--side"
     settled_from = None
 
     def __init__(

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,62 +20,14 @@ from segzoo.device import precision
 from segzoo.errors import SegzooError
 from segzoo.processes.endings import InterruptedRunError, NotFiniteError, StopWish
 from segzoo.processes.group import Group
-from segzoo.training import checkpoints
-from segzoo.training.batches import Batch, Collate, ToDevice, batches
+from segzoo.training import checkpoints, checks
+from segzoo.training.batches import Batch, batches
 from segzoo.training.journal import Journal
 from segzoo.training.plan import Plan, seed_of
-from segzoo.training.samples import Source
 from segzoo.training.schedule import set_learning_rates
-from segzoo.zoo.schema import Recipe
+from segzoo.training.task import Task
 
 _NAMES_SHOWN = 8
-
-
-class Task(Protocol):
-    """What is trained, and on what.
-
-    Attributes:
-        model: the module whose weights are kept.
-        losses: called with (input, target) of a batch, gives the terms whose sum is minimised.
-        optimizer: over groups with "lr_scale".
-        recipe: for the schedule.
-        score: the name of the measure, among what `validate` gives, that the best weights are chosen by.
-        settled_from: the iteration that batch norms are settled before, where the recipe does that.
-    """
-
-    score: str
-
-    @property
-    def model(self) -> nn.Module: ...  # noqa: D102
-
-    @property
-    def losses(self) -> nn.Module: ...  # noqa: D102
-
-    @property
-    def optimizer(self) -> torch.optim.Optimizer: ...  # noqa: D102
-
-    @property
-    def recipe(self) -> Recipe: ...  # noqa: D102
-
-    @property
-    def source(self) -> Source: ...  # noqa: D102
-
-    @property
-    def collate(self) -> Collate: ...  # noqa: D102
-
-    @property
-    def to_device(self) -> ToDevice: ...  # noqa: D102
-
-    @property
-    def settled_from(self) -> int | None: ...  # noqa: D102
-
-    def train_mode(self, iteration: int) -> None:
-        """Puts the model into training mode, as the recipe wants it for iteration number `iteration`, from 0."""
-        ...
-
-    def validate(self, iteration: int, stop: StopWish) -> dict[str, float | None] | None:
-        """The measures on held-out data; None when `stop` was wished for in between."""
-        ...
 
 
 @dataclass
@@ -150,7 +102,7 @@ def _iterate(
             names += batch.names
             _seed(plan.seed, state.iteration, part, group.rank)
             last = part == plan.accumulate - 1
-            with _together(network, last), _memory_words(batch):
+            with _together(network, last), _memory_words(batch, task.size_option):
                 with precision(group.device, plan.dtype):
                     terms = network(*task.to_device(batch))
                 loss = torch.stack(list(terms.values())).sum() / plan.accumulate
@@ -285,7 +237,7 @@ def _seed(seed: int, iteration: int, part: int, rank: int) -> None:
 
 
 @contextlib.contextmanager
-def _memory_words(batch: Batch) -> Iterator[None]:
+def _memory_words(batch: Batch, size_option: str) -> Iterator[None]:
     """Says in one line what does not fit into memory."""
     try:
         yield
@@ -295,8 +247,7 @@ def _memory_words(batch: Batch) -> Iterator[None]:
             raise
         images, height, width = batch.image.shape[:3]
         raise SegzooError(
-            f"out of memory for {images} crops of {height}x{width}; use a smaller --per-device (the batch stays what "
-            "it is), --activation-checkpointing, or a smaller --crop"
+            f"out of memory for {images} images of {height}x{width}; {checks.less_memory(size_option)}"
         ) from error
 
 

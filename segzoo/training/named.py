@@ -33,7 +33,7 @@ from segzoo.training.run import (
     work_dir_of,
 )
 from segzoo.training.segmentation import Segmentation
-from segzoo.training.trial import check_step
+from segzoo.training.trial import check_step, segmentation_step
 from segzoo.zoo.manifest import load_manifest
 from segzoo.zoo.schema import Recipe
 
@@ -130,7 +130,16 @@ def _try_a_step(name: str, recipe: Recipe, options: Options, plan: Plan, group: 
     if options.activation_checkpointing:
         checkpoint_activations(model)
     synced = recipe.sync_batch_norm and group.size > 1
-    check_step(model, recipe, group.device, images=plan.per_device, dtype=plan.dtype, synced=synced)
+    check_step(
+        model,
+        segmentation_step(model, recipe),
+        recipe,
+        group.device,
+        images=plan.per_device,
+        dtype=plan.dtype,
+        synced=synced,
+        size_option=Segmentation.size_option,
+    )
 
 
 def _data(name: str, options: Options) -> tuple[Dataset, Dataset | None, int]:

@@ -15,7 +15,9 @@ from segzoo.processes.group import Group, joined
 from segzoo.registry import create_model
 from segzoo.results import Run
 from segzoo.training import checkpoints, checks
-from segzoo.training.classification import Classification, Classifier
+from segzoo.training.classification import Classification, ClassificationLoss, Classifier
+from segzoo.training.memory_saving import checkpoint_activations
+from segzoo.training.plan import Plan
 from segzoo.training.run import (
     Options,
     checkpoint_to_resume,
@@ -26,6 +28,7 @@ from segzoo.training.run import (
     sole_process,
     work_dir_of,
 )
+from segzoo.training.trial import check_step, classification_step
 from segzoo.zoo.schema import Recipe
 
 BACKBONE = "backbone.pt"
@@ -93,6 +96,7 @@ def pretrain_name(
         plan = make_plan(name, recipe, options, group, {**facts, "dataset": dataset.name})
         if (mixing.mixup or mixing.cutmix) and plan.per_device % 2:
             raise UsageError(f"mixup and cutmix need an even number of images on each device, not {plan.per_device}")
+        _try_a_step(name, recipe, mixing, options, plan, group, len(dataset.classes))
         resumed, sentences = checkpoint_to_resume(plan, options.resume)
         torch.manual_seed(options.seed)
         model = Classifier(*_backbone(name), len(dataset.classes))
@@ -116,9 +120,29 @@ def pretrain_name(
         return run
 
 
-def _backbone(name: str) -> tuple[torch.nn.Module, int]:
+def _try_a_step(
+    name: str, recipe: Recipe, mixing: Mixing, options: Options, plan: Plan, group: Group, classes: int
+) -> None:
+    """Refuses what the first iteration would, before pictures are read."""
+    with torch.device("meta"):
+        model = Classifier(*_backbone(name, device="meta"), classes)
+    if options.activation_checkpointing:
+        checkpoint_activations(model)
+    check_step(
+        model,
+        classification_step(ClassificationLoss(model, classes, **vars(mixing)), recipe),
+        recipe,
+        group.device,
+        images=plan.per_device,
+        dtype=plan.dtype,
+        synced=recipe.sync_batch_norm and group.size > 1,
+        size_option=Classification.size_option,
+    )
+
+
+def _backbone(name: str, device: str = "cpu") -> tuple[torch.nn.Module, int]:
     """A fresh backbone of the zoo and the channels of its last map."""
-    backbone = getattr(create_model(name), "backbone", None)
+    backbone = getattr(create_model(name, device=device), "backbone", None)
     channels = getattr(backbone, "out_channels", None)
     if backbone is None or not channels:
         raise UsageError(f"{name} has no backbone that gives maps of known width")

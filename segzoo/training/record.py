@@ -12,9 +12,10 @@ from segzoo.errors import UnavailableError
 from segzoo.processes.group import Group
 from segzoo.results import Run, Stopwatch, command_line, environment
 from segzoo.training.journal import LOG, column, read_log
-from segzoo.training.loop import State, Task
+from segzoo.training.loop import State
 from segzoo.training.pictures import write_curves
 from segzoo.training.plan import Plan
+from segzoo.training.task import Task
 
 RECORD = "record.json"
 

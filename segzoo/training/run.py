@@ -20,11 +20,12 @@ from segzoo.results import Run, Stopwatch, write_text_atomically
 from segzoo.training import checkpoints
 from segzoo.training.batches import READERS
 from segzoo.training.journal import Journal
-from segzoo.training.loop import Task, fit
+from segzoo.training.loop import fit
 from segzoo.training.memory_saving import checkpoint_activations
 from segzoo.training.plan import Plan, images_per_device
 from segzoo.training.record import RECORD, draw_curves, training_run
 from segzoo.training.sync_batch_norm import share_batch_norms
+from segzoo.training.task import Task
 from segzoo.zoo.schema import Recipe
 
 

@@ -113,6 +113,7 @@ class Segmentation:
     """
 
     score = "miou_percent"
+    size_option = "--crop"
 
     def __init__(
         self,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from segzoo.errors import SegzooError, UsageError
-from segzoo.training.checks import NUMBERS_PER_WEIGHT, memory_bytes
+from segzoo.training.checks import NUMBERS_PER_WEIGHT, less_memory, memory_bytes
 from segzoo.training.losses import weighted_losses
 from segzoo.training.segmentation import outputs_of
 from segzoo.zoo.schema import Recipe
@@ -21,8 +21,20 @@ _CLASS_OUTPUTS = ("logits", "aux_logits")
 _HALVES = ("bf16", "fp16")
 
 
+Step = Callable[[int], object]
+"""The forward pass of a step, its losses included, on a number of images that have no values."""
+
+
 def check_step(
-    model: nn.Module, recipe: Recipe, device: torch.device, *, images: int, dtype: str, synced: bool
+    model: nn.Module,
+    step: Step,
+    recipe: Recipe,
+    device: torch.device,
+    *,
+    images: int,
+    dtype: str,
+    synced: bool,
+    size_option: str,
 ) -> None:
     """Runs a step's forward pass without numbers and holds what the gradient needs against the device's memory.
 
@@ -30,35 +42,60 @@ def check_step(
 
     Args:
         model: on the meta device, with what changes its memory (activation checkpointing) applied.
-        recipe: its crop, losses and optimiser.
+        step: `segmentation_step` or `classification_step` of it.
+        recipe: its crop and optimiser.
         device: the one of the training.
         images: that the device runs at once.
         dtype: "fp32", "tf32", "bf16" or "fp16"; the two halves are taken to halve all that is kept.
         synced: batch norms see the images of several devices.
+        size_option: the option that the pictures' height and width are chosen by.
 
     Raises:
         SegzooError: a step needs more than the whole memory of the device.
-        UsageError: a crop that the model does not take, a loss for an output that it does not have, or a batch norm
+        UsageError: a size that the model does not take, a loss for an output that it does not have, or a batch norm
             that would see a single value.
     """
     weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
     states = weights * (NUMBERS_PER_WEIGHT[recipe.optimizer] + 1)
     # A batch norm of several devices is not made yet; of two images it sees enough.
     passed = max(2, images) if synced else images
-    kept = kept_bytes(model, recipe, passed) * images / passed
+    kept = kept_bytes(model, step, passed) * images / passed
     needed = states + (kept / 2 if dtype in _HALVES else kept)
     total = memory_bytes(device)
     if total is not None and needed > total:
         height, width = recipe.crop
         raise SegzooError(
-            f"a step on {images} crops of {height}x{width} needs {_gib(needed)} or more ({_gib(states)} for weights "
-            f"and optimiser), {device} has {_gib(total)}; use a smaller --per-device (the batch stays what it is), "
-            "--activation-checkpointing, or a smaller --crop"
+            f"a step on {images} images of {height}x{width} needs {_gib(needed)} or more ({_gib(states)} for weights "
+            f"and optimiser), {device} has {_gib(total)}; {less_memory(size_option)}"
         )
 
 
-def kept_bytes(model: nn.Module, recipe: Recipe, images: int) -> int:
-    """Bytes of what the forward pass and the losses keep for the gradient in fp32, without the weights themselves.
+def segmentation_step(model: nn.Module, recipe: Recipe) -> Step:
+    """A step on crops; raises UsageError for a loss of an output that the model does not have."""
+
+    def step(images: int) -> object:
+        label = torch.empty(images, *recipe.crop, dtype=torch.int64, device="meta")
+        known = {name: weight for name, weight in recipe.losses.items() if name in _CLASS_OUTPUTS}
+        return weighted_losses(outputs_of(model.train())(_images(images, recipe)), label, known, ignore=-100)
+
+    return step
+
+
+def classification_step(losses: nn.Module, recipe: Recipe) -> Step:
+    """A step on views, one class each."""
+
+    def step(images: int) -> object:
+        return losses.train()(_images(images, recipe), torch.empty(images, dtype=torch.int64, device="meta"))
+
+    return step
+
+
+def _images(count: int, recipe: Recipe) -> Tensor:
+    return torch.empty(count, 3, *recipe.crop, device="meta")
+
+
+def kept_bytes(model: nn.Module, step: Step, images: int) -> int:
+    """Bytes of what a step keeps for the gradient in fp32, without the weights themselves.
 
     Raises:
         UsageError: see `check_step`.
@@ -72,18 +109,14 @@ def kept_bytes(model: nn.Module, recipe: Recipe, images: int) -> int:
             kept[_storage(tensor)] = tensor
         return tensor
 
-    image = torch.empty(images, 3, *recipe.crop, device="meta")
-    label = torch.empty(images, *recipe.crop, dtype=torch.int64, device="meta")
     try:
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), _FusedAttention():
-            outputs = outputs_of(model.train())(image)
-            known = {name: weight for name, weight in recipe.losses.items() if name in _CLASS_OUTPUTS}
-            weighted_losses(outputs, label, known, ignore=-100)
+            step(images)
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
             raise
         raise UsageError(
-            f"a batch norm of the model would see a single value of {images} crop; give each device 2 images or more"
+            f"a batch norm of the model would see a single value of {images} image; give each device 2 images or more"
         ) from error
     return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
 

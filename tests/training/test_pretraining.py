@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from segzoo.cli.app import app
 from segzoo.data.image_folder import ImageFolder
-from segzoo.errors import DatasetError, UsageError
+from segzoo.errors import DatasetError, SegzooError, UsageError
 from segzoo.training.classification import ClassificationLoss, middle, random_part
 from segzoo.training.initialisation import initial_model
 from segzoo.training.pretraining import Mixing, pretrain_name, pretraining_recipe
@@ -103,3 +103,17 @@ def test_folders_that_are_none(tmp_path, folder):
     recipe = pretraining_recipe(side=32, iterations=2, batch_size=3, lr=0.01, warmup=0)
     with pytest.raises(UsageError, match="even number"):
         pretrain_name("tiny", folder, recipe, Mixing(), Options(work_dir=tmp_path, device="cpu"))
+
+
+def test_a_side_larger_than_the_memory_and_a_lone_image_are_refused_before_a_picture_is_read(
+    folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(ImageFolder, "image", lambda dataset, index: pytest.fail("a picture was read"))
+    options = Options(work_dir=tmp_path, device="cpu", workers=0, quiet=True)
+    huge = pretraining_recipe(side=200000, iterations=2, batch_size=4, lr=0.01, warmup=0)
+    with pytest.raises(SegzooError, match=r"a step on 4 images of 200000x200000 needs \d.* or a smaller --side$"):
+        pretrain_name("tiny", folder, huge, Mixing(), options)
+    # Of 32 pixels a fifth stage is left with one, and its batch norm has nothing to compare.
+    alone = pretraining_recipe(side=32, iterations=2, batch_size=1, lr=0.01, warmup=0)
+    with pytest.raises(UsageError, match="a single value of 1 image; give each device 2 images or more"):
+        pretrain_name("recnext-m3", folder, alone, Mixing(mixup=0.0, cutmix=0.0), options)

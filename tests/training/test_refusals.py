@@ -44,7 +44,7 @@ def test_a_batch_that_does_not_divide():
 
 def test_a_crop_larger_than_the_memory(tmp_path, pictures):
     recipe = recipe_for("tiny", crop=(200000, 200000))
-    with pytest.raises(SegzooError, match=r"a step on 4 crops of 200000x200000 needs \d+\.\d GiB or more") as refused:
+    with pytest.raises(SegzooError, match=r"a step on 4 images of 200000x200000 needs \d+\.\d GiB or more") as refused:
         train_name("tiny", recipe, options(tmp_path, pictures))
     assert "\n" not in str(refused.value)
     with pytest.raises(UsageError, match="at least 32"):

@@ -257,7 +257,7 @@ def test_two_processes_stop_together_and_continue(tmp_path, pictures):
 @pytest.mark.parametrize(
     ("words", "code", "reason"),
     [
-        (("--crop", "200000x200000"), 1, "a step on 2 crops of 200000x200000 needs"),
+        (("--crop", "200000x200000"), 1, "a step on 2 images of 200000x200000 needs"),
         (("--data-root", "/nowhere", "--dataset", "camvid"), 5, "the data set camvid is not here"),
         (("--recipe", "tinny"), 2, "there is no recipe 'tinny'"),
         (("--batch-size", "3"), 2, "a batch of 3 does not divide by 2 processes"),
