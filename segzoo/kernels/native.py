@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import sys
 import threading
@@ -51,8 +52,9 @@ def choice() -> str:
 def load(device: str | torch.device = CPU, *, only: Sequence[str] | None = None) -> str:
     """Makes the kernels of a device ready and returns `backend(device)`. The first call may compile.
 
-    With SEGZOO_KERNELS=auto a machine that cannot compile gets the reference, a warning on stderr and a
-    note; with native it gets an error; reference loads nothing. A loaded library stays for the life of the
+    With SEGZOO_KERNELS=auto a machine that cannot compile, or a GPU on which the kernels turn out wrong (trial.py),
+    gets the reference, a warning on stderr and a note. With native it gets an error, and no trial; reference loads
+    nothing. A loaded library stays for the life of the
     process.
 
     Args:
@@ -95,8 +97,11 @@ def _load(kind: str, only: Sequence[str] | None) -> str:
         and _state.tried.get((kind, operator.name)) != wanted
     ]
     failures: dict[str, list[str]] = {}
+    rejected = _rejected(missing, wanted)
     for operator in missing:
         try:
+            if why := rejected.get(operator.name):
+                raise UnavailableError(f"{why}; SEGZOO_KERNELS=native uses them as they are")
             load_library(operator)
         except UnavailableError as error:
             if wanted == "native":
@@ -108,6 +113,20 @@ def _load(kind: str, only: Sequence[str] | None) -> str:
         _state.notes.append(f"{fallback}: {why.splitlines()[0]}")
         print(f"segzoo: warning: {fallback}: {why}", file=sys.stderr, flush=True)
     return backend(kind)
+
+
+def _rejected(missing: Sequence[Operator], wanted: str) -> dict[str, str]:
+    """What a trial on this machine's GPU has found wrong, by operator; who asks for "native" wants no trial."""
+    libraries = {}
+    for operator in missing if wanted == "auto" else ():
+        if operator.device == CUDA and torch.cuda.is_available():
+            with contextlib.suppress(UnavailableError):  # `load_library` says so
+                libraries[operator.name] = build(operator, _state.notes)
+    if not libraries:
+        return {}
+    from segzoo.kernels.trial import rejected
+
+    return rejected(libraries, CUDA, torch.cuda.get_device_name())
 
 
 def load_library(operator: Operator) -> str:
