@@ -53,15 +53,21 @@ def views_of(
     logits: Sequence[Tensor], rows: Sequence[tuple[Tensor, Tensor]], columns: Sequence[tuple[Tensor, Tensor]]
 ) -> list[View]:
     """The views of logits [C, h, w] with the sources and weights [pixels, taps] of their rows and columns."""
+    return [_view(*parts) for parts in zip(logits, rows, columns, strict=True)]
+
+
+def _view(values: Tensor, rows: tuple[Tensor, Tensor], columns: tuple[Tensor, Tensor]) -> View:
     # Sources become slices, so they are wanted where Python reads them.
-    return [
-        View(
-            values=values.permute(1, 0, 2).to(torch.promote_types(values.dtype, torch.float32)).contiguous(),
-            rows=(row[0].cpu(), row[1].cpu()),
-            columns=(column[0].cpu(), column[1].cpu()),
-        )
-        for values, row, column in zip(logits, rows, columns, strict=True)
-    ]
+    sources = rows[0].cpu()
+    used, places = torch.unique(sources, return_inverse=True)
+    if len(used) < values.shape[1]:
+        # A band of a picture is made of few of the rows that are kept; only they are copied.
+        values, sources = values.index_select(1, used.to(values.device)), places
+    return View(
+        values=values.permute(1, 0, 2).to(torch.promote_types(values.dtype, torch.float32)).contiguous(),
+        rows=(sources, rows[1].cpu()),
+        columns=(columns[0].cpu(), columns[1].cpu()),
+    )
 
 
 def _blocks(taps: tuple[Tensor, Tensor], length: int, like: Tensor) -> list[Block]:

@@ -213,3 +213,19 @@ def test_an_error_in_a_thread_of_the_reference_is_not_lost(monkeypatch):
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("views", [1, 2])
+def test_a_band_of_the_picture_copies_the_logit_rows_that_it_is_made_of_and_no_others(views):
+    maps = [random_logits(5, 40, 9, seed) for seed in range(views)]
+    rows, columns = whole_side(40, 160, 160), whole_side(9, 36, 36)
+    band = slice(64, 80)
+    of_band = Taps(sources=rows.sources[band].contiguous(), weights=rows.weights[band].contiguous())
+    (found, *_) = tail_tiles.views_of(maps, *[[(t.sources, t.weights)] * views for t in (of_band, columns)])
+    # 16 pixels at a quarter of the size are made of 4 rows and one beyond at either end.
+    assert found.values.shape == (6, 5, 9)
+    whole, parts = (tail_reference.Sums(views=views, confident=True) for _ in range(2))
+    labels = whole.add(maps, *[[(t.sources, t.weights)] * views for t in (rows, columns)])
+    of_rows = parts.add(maps, *[[(t.sources, t.weights)] * views for t in (of_band, columns)])
+    assert torch.equal(of_rows, labels[band])
+    torch.testing.assert_close(parts.confidence, whole.confidence[band], rtol=1e-6, atol=1e-7)
