@@ -80,7 +80,7 @@ def _known(path: Path, archive: Archive) -> str:
     return sha256
 
 
-def _check_partial(archive: Archive, partial_file: Partial) -> str:
+def _check_partial(archive: Archive, url: str, partial_file: Partial) -> str:
     return _compare(partial_file.path, archive)
 
 

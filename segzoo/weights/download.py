@@ -16,7 +16,7 @@ from segzoo.weights.mirror_errors import MirrorError
 from segzoo.weights.mirrors import bring, say
 from segzoo.weights.partial import Partial
 from segzoo.weights.records import Record, hash_file, read_record, record_path, write_record
-from segzoo.weights.sources import Source, weights_source
+from segzoo.weights.sources import Source, file_name, weights_source
 from segzoo.weights.transfer import Wanted
 from segzoo.zoo.schema import Model
 
@@ -140,8 +140,12 @@ def _download(source: Source, target: Path, *, progress: bool) -> Path:
     return target
 
 
-def _check_whole(source: Source, record: Record | None, target: Path, partial: Partial) -> str:
-    """The hash of a finished download."""
+def _check_whole(source: Source, record: Record | None, target: Path, url: str, partial: Partial) -> str:
+    """The hash of a finished download.
+
+    Mirrors of one file name have one file, so that what the first download gave binds all of them. Another name is
+    another file of the same weights, such as .safetensors beside .bin.
+    """
     size, expected = source.weights.bytes, source.sha256
     detect_format(partial.path)
     sha256 = hash_file(partial.path)
@@ -149,7 +153,8 @@ def _check_whole(source: Source, record: Record | None, target: Path, partial: P
         raise MirrorError(f"gave {partial.size} bytes, the manifest says {size}", corrupt=True)
     if expected is not None and not sha256.startswith(expected):
         raise MirrorError(f"its file has sha256 {sha256[: len(expected)]}, expected is {expected}", corrupt=True)
-    if expected is None and record is not None and record.sha256 != sha256:
+    known = record is not None and file_name(record.url or source.urls[0]) == file_name(url)
+    if expected is None and record is not None and known and record.sha256 != sha256:
         raise MirrorError(
             f"its file has sha256 {sha256[:16]}, but the first download, on {record.date}, had "
             f"{record.sha256[:16]}; if the new one is right, delete {record_path(target)}",

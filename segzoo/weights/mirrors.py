@@ -17,8 +17,8 @@ from segzoo.weights.transfer import Wanted, receive
 FRUITLESS_TRIES = 3
 PAUSE_S = 1.0
 
-Check = Callable[[Partial], str]
-"""Looks at a finished file: returns its SHA-256, or raises MirrorError for a wrong one, which is then dropped."""
+Check = Callable[[str, Partial], str]
+"""Looks at a finished file from an address: returns its SHA-256, or raises MirrorError for a wrong one, which is then dropped."""
 
 
 def bring(urls: list[str], target: Path, wanted: Wanted, check: Check, *, progress: bool = True) -> tuple[str, str]:
@@ -61,7 +61,7 @@ def _from_mirror(url: str, target: Path, wanted: Wanted, check: Check, *, progre
         resumed = partial.resumable(url)[0] > 0
         try:
             receive(url, partial, wanted, progress=progress)
-            sha256 = _checked(partial, check)
+            sha256 = _checked(url, partial, check)
             break
         except MirrorError as error:
             if error.corrupt and resumed:
@@ -79,10 +79,10 @@ def _from_mirror(url: str, target: Path, wanted: Wanted, check: Check, *, progre
     return sha256
 
 
-def _checked(partial: Partial, check: Check) -> str:
+def _checked(url: str, partial: Partial, check: Check) -> str:
     """The hash of a finished download. A wrong file is removed."""
     try:
-        return check(partial)
+        return check(url, partial)
     except IntegrityError as error:
         partial.discard()
         raise MirrorError(str(error), corrupt=True) from error

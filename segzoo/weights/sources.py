@@ -80,7 +80,7 @@ def weights_source(name: str, model: Model, part: str = "model") -> Source:
 
 def hash_in_name(url: str) -> str | None:
     """The first digits of the SHA-256 that a name such as "resnet50-19c8e357.pth" carries, else None."""
-    match = _HASH_IN_NAME.search(_file_name(url))
+    match = _HASH_IN_NAME.search(file_name(url))
     return None if match is None or _DATE.fullmatch(match[1]) else match[1]
 
 
@@ -91,14 +91,15 @@ def cache_path(url: str) -> Path:
     """
     parts = urlsplit(url)
     folders = [_safe(unquote(part)) for part in parts.path.split("/")[:-1] if part not in ("", ".", "..")]
-    name = _safe(_file_name(url))
+    name = _safe(file_name(url))
     if parts.query:
         stem, dot, suffix = name.partition(".")
         name = f"{stem}-q{hashlib.sha256(parts.query.encode()).hexdigest()[:8]}{dot}{suffix}"
     return paths.weights_folder().joinpath(_safe(parts.netloc.rpartition("@")[2]), *folders, name)
 
 
-def _file_name(url: str) -> str:
+def file_name(url: str) -> str:
+    """The last part of an address."""
     return unquote(urlsplit(url).path).rsplit("/", 1)[-1] or "weights"
 
 

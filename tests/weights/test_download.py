@@ -167,6 +167,23 @@ def test_without_a_known_hash_a_later_download_is_compared_with_the_first(server
     assert fetch("a-model", model).stat().st_size == len(weights_bytes) + 22
 
 
+def test_without_a_known_hash_the_first_download_binds_mirrors_of_the_same_file_name_alone(
+    server, make_model, weights_bytes, capsys
+):
+    other = weights_bytes + b"PK\x05\x06" + bytes(18)
+    server.pages["/net.bin"] = Page(weights_bytes)
+    model = make_model(server.url("/net.bin"), server.url("/mirror/net.bin"), server.url("/net.safetensors"))
+    path = fetch("a-model", model)
+    path.unlink()
+    # The first mirror is gone, the second has other bytes under its name, the third another file of the weights.
+    server.pages.clear()
+    server.pages |= {"/mirror/net.bin": Page(other), "/net.safetensors": Page(other)}
+    assert fetch("a-model", model) == path and path.read_bytes() == other
+    said = capsys.readouterr().err
+    assert "/mirror/net.bin: its file has sha256" in said and "the first download" in said
+    assert read_record(path).url == server.url("/net.safetensors")
+
+
 def test_a_file_that_was_changed_in_the_cache_is_an_error_that_tells_the_cure(server, make_model, weights_bytes):
     server.pages["/net.pth"] = Page(weights_bytes)
     model = make_model(server.url("/net.pth"))
