@@ -18,7 +18,7 @@ FRUITLESS_TRIES = 3
 PAUSE_S = 1.0
 
 Check = Callable[[str, Partial], str]
-"""Looks at a finished file from an address: returns its SHA-256, or raises MirrorError for a wrong one, which is then dropped."""
+"""Looks at a finished file from an address: returns its SHA-256, or raises MirrorError for a wrong one, which goes."""
 
 
 def bring(urls: list[str], target: Path, wanted: Wanted, check: Check, *, progress: bool = True) -> tuple[str, str]:
