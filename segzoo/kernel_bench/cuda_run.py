@@ -23,9 +23,8 @@ from segzoo.device import device_name, pick_device
 from segzoo.errors import UnavailableError
 from segzoo.kernel_bench.record import COMMAND
 from segzoo.kernel_bench.targets import select
-from segzoo.kernels import load
 from segzoo.kernels.build import build
-from segzoo.kernels.sources import cuda_rivals
+from segzoo.kernels.sources import cuda_rivals, operators
 from segzoo.results import Run, Stopwatch, command_line, environment
 
 BUDGET_S = 450.0
@@ -70,13 +69,13 @@ def bench_cuda(
 
 
 def _prepare(place: torch.device) -> None:
-    """Compiles what the sections load, so that none of them pays for it.
+    """Compiles what the sections load, so that none of them pays for it. Loads nothing: each section does, untried.
 
     Raises:
         UnavailableError: the kernels cannot be compiled.
     """
-    if load(place) != "native":
-        raise UnavailableError("nothing to measure without compiled kernels; see `segzoo kernel status`")
+    for operator in operators(place.type):
+        build(operator, [])
     if place.type == "cuda":
         # A rival that does not compile fails its own sections alone.
         with contextlib.suppress(UnavailableError):
@@ -113,7 +112,7 @@ class _Gathered:
 def _section(
     name: str, place: torch.device, quick: bool, limit_s: float
 ) -> tuple[dict[str, Any] | None, str | None, float]:
-    """What a section found, or None and its error; and its seconds."""
+    """What a section found, or None and its error; and its seconds. All that a failed one said goes to stderr."""
     begin = time.monotonic()
     if limit_s < 5:
         return None, "no time was left for it", 0.0
@@ -124,13 +123,19 @@ def _section(
         variables = {**os.environ, **({"SEGZOO_KERNELS": "native"} if place.type == "cuda" else {})}
         try:
             ended = subprocess.run(words, capture_output=True, text=True, timeout=limit_s, env=variables)
-        except subprocess.TimeoutExpired:
+        except subprocess.TimeoutExpired as expired:
+            print(_text(expired.stderr), end="", file=sys.stderr)
             return None, f"not done after {limit_s:.0f} s", time.monotonic() - begin
         seconds = time.monotonic() - begin
         if file.exists():
             return json.loads(file.read_text()), None, seconds
+        print(ended.stderr, end="", file=sys.stderr)
         lines = ended.stderr.strip().splitlines()
         return None, lines[-1] if lines else f"ended with {ended.returncode}", seconds
+
+
+def _text(output: str | bytes | None) -> str:
+    return output.decode(errors="replace") if isinstance(output, bytes) else output or ""
 
 
 def _run(gathered: _Gathered, place: torch.device, quick: bool, rehearse: bool, watch: Stopwatch) -> Run:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,15 +78,17 @@ SECTIONS = {
 
 
 def main(words: list[str]) -> int:
-    """Runs a section; what it raises is one line on stderr."""
+    """Runs a section; what it raises is on stderr, with one line at the end that says it all."""
     name, device_word, effort, file = words
     device = torch.device(device_word)
     try:
         kernels.load(device)
         found = SECTIONS[name].run(device, effort == "quick")
     except (SegzooError, RuntimeError, ValueError, AssertionError, NotImplementedError) as error:
-        lines = str(error).strip().splitlines() or [""]
-        print(f"{type(error).__name__}: {lines[0]}", file=sys.stderr)
+        traceback.print_exc()
+        # What a compiler backend raises has its reason in the second line.
+        reason = " ".join(str(error).split("\n")[:2]).strip()
+        print(f"{type(error).__name__}: {reason}", file=sys.stderr)
         return 1
     found.setdefault("metrics", {})
     found["notes"] = kernels.notes()

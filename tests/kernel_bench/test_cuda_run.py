@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from segzoo import kernels
 from segzoo.cli import kernel
 from segzoo.errors import SegzooError, UnavailableError, UsageError
-from segzoo.kernel_bench import cuda_run
+from segzoo.kernel_bench import cuda_run, cuda_sections
 from segzoo.report.kernel_bench import text_of
 
 CPU = torch.device("cpu")
@@ -60,6 +60,30 @@ def test_a_process_that_fails_or_hangs_gives_its_last_line() -> None:
     assert found is None and error == "KeyError: 'no-such-section'"
     found, error, _ = cuda_run._section("machine", CPU, True, 3)
     assert (found, error) == (None, "no time was left for it")
+
+
+def test_a_section_says_its_error_in_one_line_after_the_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(device: torch.device, quick: bool) -> dict[str, object]:
+        raise RuntimeError("backend='inductor' raised:\nout of resources\nmore")
+
+    monkeypatch.setenv("SEGZOO_KERNELS", "reference")
+    monkeypatch.setitem(cuda_sections.SECTIONS, "machine", cuda_sections.Section(run=fail, limit_s=60))
+    assert cuda_sections.main(["machine", "cpu", "quick", str(tmp_path / "found.json")]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("Traceback")
+    assert lines[-1] == "RuntimeError: backend='inductor' raised: out of resources"
+
+
+def test_what_the_sections_load_is_compiled_before_and_not_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    built = []
+    monkeypatch.setattr(cuda_run, "build", lambda operator, notes: built.append(operator.library))
+    # On a GPU a first `load` may judge the kernels; a benchmark has to say itself what is wrong with them.
+    monkeypatch.setattr(kernels, "load", lambda *_: pytest.fail("loaded"))
+    cuda_run._prepare(torch.device("cuda"))
+    libraries = ["neighborhood_attention_cuda", "deformable_attention_cuda", "segmentation_tail_cuda"]
+    assert built == [*libraries, "rivals_cuda"]
 
 
 def test_a_rehearsal_of_a_row_makes_no_claim(tmp_path: Path) -> None:
