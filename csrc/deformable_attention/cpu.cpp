@@ -78,8 +78,9 @@ Tensor forward(Problem problem, const Tensor& value) {
   const Memory<Real> packed(heads * problem.tokens * width);
   problem.packed_value = packed.get();
   problem.output = output.mutable_data_ptr();
-  run_units<Real>(heads, 1, [&](long unit, Real*) { kernels.pack(problem, unit); });
-  run_units<Real>(heads * blocks, width,
+  run_units<Real>(problem.batch * segzoo::token_blocks(problem), 1,
+                  [&](long unit, Real*) { kernels.pack(problem, unit); });
+  run_units<Real>(heads * blocks, kernels.forward_scratch(problem),
                   [&](long unit, Real* scratch) { kernels.forward(problem, unit, scratch); });
   return output;
 }
@@ -99,10 +100,12 @@ std::tuple<Tensor, Tensor, Tensor> backward(Problem problem, const Tensor& grad_
   problem.grad_value = grad_value.mutable_data_ptr();
   problem.grad_locations = grad_locations.mutable_data_ptr();
   problem.grad_weights = grad_weights.mutable_data_ptr();
-  run_units<Real>(heads, 1, [&](long unit, Real*) { kernels.pack(problem, unit); });
-  run_units<Real>(heads * problem.level_count, width,
+  run_units<Real>(problem.batch * segzoo::token_blocks(problem), 1,
+                  [&](long unit, Real*) { kernels.pack(problem, unit); });
+  run_units<Real>(heads * problem.level_count, kernels.backward_scratch(problem),
                   [&](long unit, Real* scratch) { kernels.backward(problem, unit, scratch); });
-  run_units<Real>(heads, 1, [&](long unit, Real*) { kernels.unpack_gradient(problem, unit); });
+  run_units<Real>(problem.batch * segzoo::token_blocks(problem), 1,
+                  [&](long unit, Real*) { kernels.unpack_gradient(problem, unit); });
   return {grad_value, grad_locations, grad_weights};
 }
 

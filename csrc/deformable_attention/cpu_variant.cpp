@@ -7,13 +7,17 @@
 
 namespace {
 
-// Copies one head of an image between the tensor's layout and the packed one.
+// Copies tokens between the tensor's layout and the packed one: all heads of each, because they lie side by side.
 template <typename Real, typename Copy>
 void for_tokens(const Problem& problem, long unit, const Copy& copy) {
-  const long width = padded<Real>(problem.head_dim), head = unit % problem.heads, batch = unit / problem.heads;
-  for (long token = 0; token < problem.tokens; ++token) {
-    copy(((batch * problem.tokens + token) * problem.heads + head) * problem.head_dim,
-         (unit * problem.tokens + token) * width);
+  const long width = padded<Real>(problem.head_dim), blocks = segzoo::token_blocks(problem), batch = unit / blocks;
+  const long begin = unit % blocks * segzoo::kTokensAUnit;
+  const long end = std::min(begin + segzoo::kTokensAUnit, problem.tokens);
+  for (long token = begin; token < end; ++token) {
+    for (long head = 0; head < problem.heads; ++head) {
+      copy(((batch * problem.tokens + token) * problem.heads + head) * problem.head_dim,
+           ((batch * problem.heads + head) * problem.tokens + token) * width);
+    }
   }
 }
 
@@ -37,7 +41,8 @@ void unpack_gradient(const Problem& problem, long unit) {
 
 template <typename Real>
 constexpr segzoo::Variant<Real> variant() {
-  return {kLanes<Real>, pack<Real>, forward<Real>, backward<Real>, unpack_gradient<Real>};
+  return {kLanes<Real>,           pack<Real>,     forward_scratch<Real>, forward<Real>,
+          backward_scratch<Real>, backward<Real>, unpack_gradient<Real>};
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 namespace segzoo {
 
 constexpr long kQueriesAUnit = 128;  // of one head, in the forward pass
+constexpr long kTokensAUnit = 256;   // of an image, to be packed
 
 // A map of height x width tokens, from token `start` on.
 struct Level {
@@ -34,15 +35,22 @@ struct Problem {
   void* packed_grad;   // the same, the gradient of value
 };
 
+// `static`, so that no variant uses the copy that was compiled for another processor.
+static inline long token_blocks(const Problem& problem) {
+  return (problem.tokens + kTokensAUnit - 1) / kTokensAUnit;
+}
+
 // One processor variant for one element type. `unit` numbers independent pieces of work; no two of a pass
 // write to the same place, so that sums do not depend on threads.
 template <typename Real>
 struct Variant {
   int lanes;
-  void (*pack)(const Problem&, long unit);                        // a unit is a head of an image
+  void (*pack)(const Problem&, long unit);                        // a unit is kTokensAUnit tokens of an image
+  long (*forward_scratch)(const Problem&);
   void (*forward)(const Problem&, long unit, Real* scratch);      // kQueriesAUnit queries of a head
+  long (*backward_scratch)(const Problem&);
   void (*backward)(const Problem&, long unit, Real* scratch);     // a level of a head
-  void (*unpack_gradient)(const Problem&, long unit);             // a head of an image
+  void (*unpack_gradient)(const Problem&, long unit);             // kTokensAUnit tokens of an image
 };
 
 struct Variants {

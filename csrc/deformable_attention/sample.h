@@ -1,57 +1,79 @@
-// Where a location lies on a level: the neighbours' places and their shares.
+// Where the points of a query lie on a level, a point in each lane: the neighbours' tokens and their shares.
 #pragma once
 
-#include <cmath>
-
-#include "../shared/simd.h"
+#include "../shared/shuffle.h"
 #include "problem.h"
 
 namespace {
 
 using segzoo::Level;
 
+// The level of each lane's point.
+template <typename Real>
+struct Sides {
+  Vector<Real> width, height;
+  Mask<Real> start;  // the level's first token
+
+  SEGZOO_FORCE_INLINE void set(int lane, const Level& level) {
+    using Integer = typename Types<Real>::Integer;
+    width[lane] = static_cast<Real>(level.width);
+    height[lane] = static_cast<Real>(level.height);
+    start[lane] = static_cast<Integer>(level.start);
+  }
+};
+
 // Two neighbours along one side. Those outside have share 0 and the place of the one inside.
 template <typename Real>
 struct Pair {
-  long place[2];
-  Real share[2];
-  Real inside[2];  // 1 or 0
-};
+  Mask<Real> place[2];
+  Vector<Real> share[2];
+  Mask<Real> inside[2];
+  Mask<Real> near;  // one of the two is inside; or the position is NaN, whose neighbours have shares of NaN
 
-// False for a position whose neighbours are both outside. NaN has neighbours, with shares of NaN.
-template <typename Real>
-SEGZOO_FORCE_INLINE bool pair_at(Real position, long size, Pair<Real>& pair) {
-  if (!(position > -1 && position < static_cast<Real>(size))) {
-    if (position == position) return false;
-    pair = {{0, 0}, {position, position}, {1, 1}};
-    return true;
+  SEGZOO_FORCE_INLINE Pair(Vector<Real> location, Vector<Real> length) {
+    const Vector<Real> none{};
+    const Vector<Real> position = location * length - static_cast<Real>(0.5);
+    const Mask<Real> strange = position != position, within = (position > -1) & (position < length);
+    const Vector<Real> known = within ? position : none;
+    const Mask<Real> towards_zero = __builtin_convertvector(known, Mask<Real>);
+    const Mask<Real> low = towards_zero + (__builtin_convertvector(towards_zero, Vector<Real>) > known);
+    const Vector<Real> fraction = known - __builtin_convertvector(low, Vector<Real>);
+    const Mask<Real> last = __builtin_convertvector(length, Mask<Real>) - 1;
+    near = within | strange;
+    inside[0] = low >= 0;
+    inside[1] = low < last;
+    place[0] = low & inside[0];
+    place[1] = (inside[1] ? low + 1 : last) & ~strange;
+    share[0] = strange ? position : (inside[0] ? 1 - fraction : none);
+    share[1] = strange ? position : (inside[1] ? fraction : none);
   }
-  const Real floor = std::floor(position), fraction = position - floor;
-  const long low = static_cast<long>(floor), high = low + 1;
-  pair.inside[0] = low >= 0;
-  pair.inside[1] = high < size;
-  pair.place[0] = low >= 0 ? low : 0;
-  pair.place[1] = high < size ? high : size - 1;
-  pair.share[0] = (1 - fraction) * pair.inside[0];
-  pair.share[1] = fraction * pair.inside[1];
-  return true;
-}
+};
 
 // The four neighbours in the order top left, top right, bottom left, bottom right.
 template <typename Real>
 struct Neighbours {
   Pair<Real> column, row;
+  Mask<Real> width, start;
 
-  SEGZOO_FORCE_INLINE bool find(const Real* location, const Level& level) {
-    const Real half = static_cast<Real>(0.5);
-    return pair_at(location[0] * static_cast<Real>(level.width) - half, level.width, column) &&
-           pair_at(location[1] * static_cast<Real>(level.height) - half, level.height, row);
+  // `locations` has kLanes pairs (x, y).
+  SEGZOO_FORCE_INLINE static Neighbours find(const Real* locations, const Sides<Real>& sides) {
+    Vector<Real> x, y;
+    split_pairs<Real>(locations, x, y);
+    return {{x, sides.width}, {y, sides.height}, __builtin_convertvector(sides.width, Mask<Real>), sides.start};
   }
-  SEGZOO_FORCE_INLINE long token(int corner, const Level& level) const {
-    return row.place[corner / 2] * level.width + column.place[corner % 2];
+  SEGZOO_FORCE_INLINE Mask<Real> token(int corner) const {
+    return start + row.place[corner / 2] * width + column.place[corner % 2];
   }
-  SEGZOO_FORCE_INLINE Real share(int corner) const { return row.share[corner / 2] * column.share[corner % 2]; }
+  SEGZOO_FORCE_INLINE Vector<Real> share(int corner) const { return row.share[corner / 2] * column.share[corner % 2]; }
+  SEGZOO_FORCE_INLINE Mask<Real> near() const { return column.near & row.near; }
 };
+
+// Announces numbers that will be read: those of one head lie far apart, and no processor foresees the next query's.
+template <typename Real>
+SEGZOO_FORCE_INLINE void fetch(const Real* numbers, long count) {
+  constexpr long line = 64 / sizeof(Real);
+  for (long i = 0; i < count; i += line) __builtin_prefetch(numbers + i);
+}
 
 template <typename Real>
 SEGZOO_FORCE_INLINE long padded(long head_dim) {

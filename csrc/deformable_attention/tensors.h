@@ -23,6 +23,7 @@ inline int64_t count_tokens(const std::vector<int64_t>& shapes) {
     STD_TORCH_CHECK(shapes[i] > 0 && shapes[i + 1] > 0, "deformable attention: a level without tokens");
     tokens += shapes[i] * shapes[i + 1];
   }
+  STD_TORCH_CHECK(tokens <= INT32_MAX, "deformable attention: more than 2^31 - 1 tokens");
   return tokens;
 }
 

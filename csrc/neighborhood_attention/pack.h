@@ -2,7 +2,7 @@
 #pragma once
 
 #include "problem.h"
-#include "../shared/simd.h"
+#include "../shared/shuffle.h"
 
 namespace {
 

@@ -69,15 +69,15 @@ def test_gradients_are_those_of_finite_differences(backend, monkeypatch):
     assert torch.autograd.gradcheck(lambda v, p, w: function(v, SHAPES, p, w), (image, *inputs))
 
 
-@pytest.mark.parametrize("points", [1, 70])
+@pytest.mark.parametrize("points", [1, 3, 4, 16, 70])
 @pytest.mark.parametrize("dim", [1, 16, 20, 64])
 def test_native_equals_the_reference_for_odd_widths_and_long_lists(dim, points):
     require_native()
     generator = torch.Generator().manual_seed(dim)
     value = torch.randn(2, 41, 3, dim, generator=generator, dtype=torch.float64)
-    locations = torch.rand(2, 300, 3, 2, points, 2, generator=generator, dtype=torch.float64) * 1.4 - 0.2
-    weights = torch.rand(2, 300, 3, 2, points, generator=generator, dtype=torch.float64)
-    grad = torch.randn(2, 300, 3 * dim, generator=generator, dtype=torch.float64)
+    locations = torch.rand(2, 301, 3, 2, points, 2, generator=generator, dtype=torch.float64) * 1.4 - 0.2
+    weights = torch.rand(2, 301, 3, 2, points, generator=generator, dtype=torch.float64)
+    grad = torch.randn(2, 301, 3 * dim, generator=generator, dtype=torch.float64)
     for dtype, tolerance in ((torch.float64, 1e-13), (torch.float32, 2e-4)):
         rounded = [tensor.to(dtype) for tensor in (grad, value, locations, weights)]
         exact = [tensor.double() for tensor in rounded]
