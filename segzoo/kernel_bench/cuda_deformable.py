@@ -83,10 +83,14 @@ def _case(device: torch.device) -> str:
 
 
 def _require_near(contest: Contest) -> None:
-    """A rival that computes something else is none."""
+    """A rival that computes something else is none.
+
+    A few values in a million may differ: between two pixels the slope jumps, and either may round to the other side.
+    """
     ours, rival = contest.ours(), contest.rival()
     pairs = zip(*([results] if isinstance(results, Tensor) else results for results in (ours, rival)), strict=True)
     for mine, its in pairs:
-        difference = (mine - its).abs().max() / mine.abs().max()
-        if not difference <= 1e-3:
-            raise ValueError(f"the rival's result differs by {difference:.1e} of the largest value")
+        near = (mine - its).abs() <= 1e-3 * mine.abs().max()
+        share = 1 - near.double().mean().item()
+        if share > 1e-5:
+            raise ValueError(f"{share:.1e} of the rival's values differ by more than a thousandth of the largest")
