@@ -11,6 +11,8 @@ from segzoo.errors import SegzooError, UnavailableError, UsageError, demand_know
 
 DTYPES = ("fp32", "tf32", "bf16", "fp16")
 _HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
+# Asked here, since the Dynamo of PyTorch 2.11 cannot trace the question.
+_KNOW_AUTOCAST = frozenset(kind for kind in ("cpu", "cuda", "mps", "xpu") if torch.amp.is_autocast_available(kind))
 
 
 def pick_device(word: str = "auto") -> torch.device:
@@ -78,11 +80,9 @@ def plain_errors(words: str, *, smaller: str) -> Iterator[None]:
         raise UsageError(f"the model cannot run {words}: {reason}") from error
 
 
-# A constant to Dynamo: that of PyTorch 2.11 cannot trace the function that is asked.
-@torch.compiler.assume_constant_result
 def has_autocast(kind: str) -> bool:
     """Whether a kind of device, such as "cuda", knows autocast; "meta" does not, and asking it is an error."""
-    return torch.amp.is_autocast_available(kind)
+    return kind in _KNOW_AUTOCAST
 
 
 @contextlib.contextmanager

@@ -176,6 +176,12 @@ def test_importing_the_light_modules_imports_no_torch():
     assert not loaded & {"torch", "timm", "cv2"}
 
 
+def test_evaluating_and_training_load_no_compiler_of_pytorch():
+    """Dynamo takes a second to import, and what it does at exit hides that a process ended by Ctrl-C."""
+    loaded = modules_after("import segzoo.evaluation\nimport segzoo.training.run\nimport segzoo.profiling.latency\n")
+    assert "torch" in loaded and "torch._dynamo" not in loaded
+
+
 def test_files_of_data_sets_are_looked_through_without_torch(tmp_path):
     """A second and a half of every `segzoo data check`; the quick way to read labels is for processes that have it."""
     Image.fromarray(np.eye(9, dtype=np.uint8)).save(tmp_path / "label.png")
