@@ -6,7 +6,7 @@ import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segzoo.errors import UsageError, suggestion
+from segzoo.errors import IntegrityError, UsageError, suggestion
 from segzoo.protocol import Protocol
 from segzoo.zoo.foreign_names import (
     foreign_entry,
@@ -145,6 +145,9 @@ def create_model(
         from segzoo.weights.download import fetch
 
         checkpoint = fetch(name, model_entry)
+    if checkpoint is not None and not Path(checkpoint).exists():
+        # Before the model is built, which may compile its kernels.
+        raise IntegrityError(f"cannot read the weights file {checkpoint}: No such file or directory")
     model = build_segmentor(model_entry.architecture, num_classes or model_entry.num_classes, device=device)
     report = None
     if checkpoint is not None:

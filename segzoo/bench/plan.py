@@ -149,8 +149,10 @@ def read_suite(path: Path) -> list[Cell]:
     """
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"cannot read the suite {path}: {error}") from error
+    except OSError as error:
+        raise UsageError(f"cannot read the suite {path}: {error.strerror}") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     try:
         blocks = msgspec.convert(raw, list[Block])
     except msgspec.ValidationError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -60,6 +60,9 @@ app.command("import", short_help="Turn an mmsegmentation config into a manifest 
 app.command("doctor", short_help="Examine this machine and installation.")(doctor.doctor)
 app.add_typer(kernel.app, name="kernel")
 
+WORDS_ERROR: Any = typer.BadParameter.__base__
+"""What Typer raises where words are wrong: a class of Click, which newer versions have inside of them."""
+
 ENDED_BY = {128 + signal.SIGINT: "interrupted", 128 + signal.SIGTERM: "ended by SIGTERM"}
 
 # Options that hold for every command; they may stand anywhere on the command line.
@@ -94,7 +97,10 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _terminate)
     environment.prepare()
     try:
-        app(words, prog_name="segzoo")
+        if code := app(words, prog_name="segzoo", standalone_mode=False):
+            sys.exit(code)
+    except WORDS_ERROR as error:
+        _fail_at_words(error)
     except SegzooError as error:
         if debug:
             raise
@@ -117,6 +123,16 @@ def main() -> None:
 def _fail(message: str, exit_code: int) -> None:
     print(f"segzoo: error: {message}", file=sys.stderr)
     sys.exit(exit_code)
+
+
+def _fail_at_words(error: Any) -> None:
+    """Says in one line what is wrong with the words; without any, what words there are."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+        sys.exit(error.exit_code)
+    what = " ".join(error.format_message().replace("Value error, ", "").split()).removesuffix(".")
+    command = error.ctx.command_path if error.ctx is not None else "segzoo"
+    _fail(f"{what}; see `{command} --help`", error.exit_code)
 
 
 def _terminate(signal_number: int, frame: object) -> None:

@@ -28,6 +28,7 @@ from segzoo.cli.options import (
     Output,
     Quiet,
     go_offline,
+    writable_folder,
 )
 from segzoo.cli.output import emit, progress
 from segzoo.cli.processes import Processes, one_voice, rank, start_processes
@@ -45,7 +46,13 @@ DatasetOption = Annotated[
 Split = Annotated[str, typer.Option("--split", help="Part of the data set.")]
 ProtocolOption = Annotated[str | None, typer.Option("--protocol", help="Another test protocol than the model's.")]
 SavePredictions = Annotated[
-    Path | None, typer.Option("--save-predictions", metavar="DIR", help="Write label maps as PNGs of class indices.")
+    Path | None,
+    typer.Option(
+        "--save-predictions",
+        metavar="DIR",
+        callback=writable_folder,
+        help="Write label maps as PNGs of class indices.",
+    ),
 ]
 Boundary = Annotated[bool, typer.Option("--boundary", help="Also Boundary IoU and the boundary F-score.")]
 Calibration = Annotated[bool, typer.Option("--calibration", help="Also the expected calibration error.")]
@@ -68,6 +75,7 @@ Analysis = Annotated[
     typer.Option(
         "--analysis",
         metavar="DIR",
+        callback=writable_folder,
         help="Write tables by class and image, confusion matrix, reliability diagram and the worst images; "
         "with --boundary and --calibration.",
     ),

@@ -50,7 +50,53 @@ OptionalNames = Annotated[
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A model.", autocompletion=complete_model)]
 FormatOption = Annotated[Format, typer.Option("--format", help="How to print the result.")]
 Json = Annotated[bool, typer.Option("--json", help="Same as --format json.")]
-Output = Annotated[Path | None, typer.Option("--output", "-o", help="Also write the record(s) to this JSON file.")]
+
+
+def writable_file(path: Path | None) -> Path | None:
+    """The path itself: what a command found out, maybe in hours, must not be lost for want of a place.
+
+    Raises:
+        UsageError: a folder, or a file that cannot be made or written.
+    """
+    if path is not None and path.is_dir():
+        raise UsageError(f"cannot write {path}: it is a folder; name a file")
+    if path is not None:
+        _demand_writable(path, path if path.exists() else _nearest(path.absolute().parent))
+    return path
+
+
+def writable_folder(path: Path | None) -> Path | None:
+    """The path itself, of a folder to write files into, which need not be there; see `writable_file`.
+
+    Raises:
+        UsageError: a file, or a folder that cannot be made or written.
+    """
+    if path is not None:
+        _demand_writable(path, _nearest(path.absolute()))
+    return path
+
+
+def _nearest(folder: Path) -> Path:
+    """What there is of a folder and the folders above it.
+
+    Raises:
+        UsageError: a file.
+    """
+    found = next(there for there in (folder, *folder.parents) if there.exists())
+    if not found.is_dir():
+        raise UsageError(f"cannot write into {folder}: {found} is no folder")
+    return found
+
+
+def _demand_writable(path: Path, place: Path) -> None:
+    if not os.access(place, os.W_OK):
+        raise UsageError(f"cannot write {path}: {place} is read-only, or not yours to write")
+
+
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", callback=writable_file, help="Also write the record(s) to this JSON file."),
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
 DtypeOption = Annotated[Dtype, typer.Option("--dtype", help="Number format of the model's arithmetic.")]
 Shape = Annotated[str, typer.Option("--shape", metavar="HxW", help="Input height and width in pixels.")]

@@ -23,6 +23,7 @@ from segzoo.cli.options import (
     Offline,
     Quiet,
     go_offline,
+    writable_folder,
 )
 from segzoo.cli.output import emit, progress
 
@@ -30,7 +31,12 @@ Images = Annotated[
     list[Path],
     typer.Argument(metavar="IMAGE_OR_FOLDER...", help="Image files, or folders of them.", show_default=False),
 ]
-Folder = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the label maps and overlays.")]
+Folder = Annotated[
+    Path,
+    typer.Option(
+        "--output", "-o", metavar="DIR", callback=writable_folder, help="Folder for the label maps and overlays."
+    ),
+]
 AugTest = Annotated[
     bool, typer.Option("--aug-test", help="Multi-scale and flip: six ratios from 0.5 to 1.75, mirrored too.")
 ]

@@ -21,12 +21,16 @@ from segzoo.cli.options import (
     Quiet,
     go_offline,
     parse_shape,
+    writable_folder,
 )
 from segzoo.cli.output import emit
 from segzoo.cli.processes import Processes, one_voice, start_processes
 
 WorkDir = Annotated[
-    Path | None, typer.Option("--work-dir", metavar="DIR", help="Log, checkpoints, record (default: runs/NAME).")
+    Path | None,
+    typer.Option(
+        "--work-dir", metavar="DIR", callback=writable_folder, help="Log, checkpoints, record (default: runs/NAME)."
+    ),
 ]
 TrainDataset = Annotated[
     str | None,

@@ -74,7 +74,9 @@ class Kept:
             self._lock = None
             raise UsageError(f"{self.folder} is in use: the same evaluation runs already; wait for its end") from None
         except OSError as error:
-            raise SegzooError(f"cannot keep an evaluation in {self.folder}: {error.strerror}") from error
+            raise SegzooError(
+                f"cannot keep an evaluation in {self.folder}: {error.strerror}; set SEGZOO_HOME to another folder"
+            ) from error
         write_text_atomically(self.folder / _CONDITIONS, json.dumps(self.conditions, indent=2) + "\n")
 
     def images(self) -> dict[str, tuple[str, ImageCounts]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from segzoo.errors import UsageError
+from segzoo.errors import SegzooError, UsageError
 from segzoo.export.formats import Format, get_format
 from segzoo.export.metadata import metadata
 from segzoo.export.parity import check_sizes, compare_labels, compare_logits
@@ -67,7 +67,10 @@ def export_run(
     path = output or Path(name.replace("/", "-") + kind.suffix)
     path.parent.mkdir(parents=True, exist_ok=True)
     weights = _weights_word(model)
-    kind.write(program, path, metadata(name, protocol, program, weights=weights))
+    try:
+        kind.write(program, path, metadata(name, protocol, program, weights=weights))
+    except OSError as error:
+        raise SegzooError(f"cannot write {path}: {error.strerror or error}") from error
     breakdown = _checked(model, kind, program, path, protocol)
     if not breakdown:
         notes.append(f"a file of format {format} cannot be run here; it was written and not checked")

@@ -190,4 +190,4 @@ def describe(device: str | torch.device = CPU) -> str:
 
 def notes() -> list[str]:
     """Fallbacks that happened in this process, for a Run's notes."""
-    return list(_state.notes)
+    return list(dict.fromkeys(_state.notes))

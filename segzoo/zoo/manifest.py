@@ -50,6 +50,8 @@ def _read_sections(file: Path) -> dict[str, dict[str, Any]]:
         text = file.read_text(encoding="utf-8")
     except OSError as error:
         raise UsageError(f"cannot read the manifest {file}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"the manifest {file} is no text in UTF-8 (byte {error.start})") from error
     try:
         raw = yaml.load(text, Loader=_loader())
     except yaml.YAMLError as error:

@@ -67,7 +67,7 @@ def test_a_suite_joins_its_blocks_without_repeats(tmp_path):
         ("- {models: [nat-tiny], scopes: [protocol], batch_sizes: [2]}", "one picture at a time"),
         ("- {models: [nat-tiny], backend: onnxruntime, compile: true}", "the network alone"),
         ("models: [nat-tiny]", "is no suite"),
-        ("- {", "cannot read the suite"),
+        ("- {", "suite.yaml is not valid YAML"),
     ],
 )
 def test_a_faulty_suite_is_refused(tmp_path, text, message):

@@ -134,7 +134,7 @@ def test_bad_data_are_one_line_and_exit_code_5(segzoo_command, user, damage, sai
         (["--device", "gpu"], 2, "unknown device 'gpu'"),
         (["--dtype", "tf32"], 2, "tf32 is a format of CUDA devices"),
         (["--data-root", "/nowhere"], 5, "the data set mine is not here"),
-        (["--save-predictions", "/dev/null/x"], 1, "cannot write /dev/null/x/000.png"),
+        (["--save-predictions", "/dev/null/x"], 2, "cannot write into /dev/null/x: /dev/null is no folder"),
     ],
 )
 def test_wrong_words_are_one_line_with_the_documented_exit_code(segzoo_command, user, more, code, said):

@@ -149,4 +149,4 @@ def test_usage_errors(segzoo_command, user):
 
 def test_a_folder_that_cannot_be_made_is_one_line(segzoo_command, user):
     (user / "file").write_text("")
-    assert "file" in one_line(segzoo_command(*words("in", "-o", "file")), 1)
+    assert "file" in one_line(segzoo_command(*words("in", "-o", "file")), 2)
