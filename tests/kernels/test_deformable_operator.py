@@ -32,6 +32,7 @@ def test_opcheck_passes_for_strided_inputs_and_strides_change_nothing(kind):
     torch.library.opcheck(BACKWARD, (grad, value, SHAPES, locations, weights))
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")  # inductor's own, in PyTorch 2.11
 @pytest.mark.parametrize(
     "backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)], ids=["aot_eager", "inductor"]
 )

@@ -110,6 +110,7 @@ def test_strides_do_not_change_the_result(backend: str, kind: str) -> None:
         assert torch.equal(value, truth)
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")  # inductor's own, in PyTorch 2.11
 @pytest.mark.parametrize(
     "backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)], ids=["aot_eager", "inductor"]
 )
