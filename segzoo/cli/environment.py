@@ -8,6 +8,7 @@ import sys
 
 # parameters of mallopt, from glibc's malloc.h
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
+_MADV_HUGEPAGE = 14  # from Linux's mman.h
 
 
 def prepare() -> None:
@@ -35,7 +36,26 @@ def keep_freed_memory() -> bool:
     chosen = any(name.startswith("MALLOC_") for name in os.environ) or "glibc.malloc" in os.environ.get(
         "GLIBC_TUNABLES", ""
     )
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if chosen or mallopt is None:
+    if chosen or sys.platform != "linux" or not hasattr(library := ctypes.CDLL(None), "mallopt"):
         return False
-    return bool(mallopt(_MMAP_MAX, 0) and mallopt(_TRIM_THRESHOLD, -1))
+    kept = bool(library.mallopt(_MMAP_MAX, 0) and library.mallopt(_TRIM_THRESHOLD, -1))
+    if kept:
+        _heap_on_huge_pages(library)
+    return kept
+
+
+def _heap_on_huge_pages(library: ctypes.CDLL) -> None:
+    """Asks for huge pages where a quarter of the machine's memory would lie, before anything is there.
+
+    PyTorch asks for each tensor, which is too late for a place that a small one has had before. Addresses cost
+    nothing: memory is taken when it is written to.
+    """
+    library.malloc.restype, library.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    library.free.argtypes = [ctypes.c_void_p]
+    library.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    page = os.sysconf("SC_PAGE_SIZE")
+    size = os.sysconf("SC_PHYS_PAGES") // 4 * page
+    if block := library.malloc(size):  # none where a limit on addresses is lower
+        first = (block + page - 1) // page * page
+        library.madvise(first, (block + size - first) // page * page, _MADV_HUGEPAGE)
+        library.free(block)
