@@ -54,8 +54,7 @@ def load(device: str | torch.device = CPU, *, only: Sequence[str] | None = None)
 
     With SEGZOO_KERNELS=auto a machine that cannot compile, or a GPU on which the kernels turn out wrong (trial.py),
     gets the reference, a warning on stderr and a note. With native it gets an error, and no trial; reference loads
-    nothing. A loaded library stays for the life of the
-    process.
+    nothing. A loaded library stays for the life of the process.
 
     Args:
         device: "cpu", "cuda", "cuda:1", ...; others have no compiled kernels.

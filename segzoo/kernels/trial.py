@@ -8,6 +8,7 @@ tells whose it was. A trial that was passed leaves a mark beside the library, on
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -29,9 +30,10 @@ Judge = Callable[[str, str], Iterator[Finding]]
 def rejected(libraries: dict[str, Path], device: str, model: str) -> dict[str, str]:
     """What is wrong with those that have not been tried on a model of device yet, as `try_out` says it.
 
-    Processes of one job take turns, so that one of them tries and the others find its marks.
+    Processes of one job take turns, so that one of them tries and the others find its marks. Where the cache cannot be
+    written to, each tries for itself.
     """
-    with FileLock(next(iter(libraries.values())).parent / "trial.lock"):
+    with _turn(next(iter(libraries.values())).parent / "trial.lock"):
         new = untried(libraries, model)
         if not new:
             return {}
@@ -39,8 +41,23 @@ def rejected(libraries: dict[str, Path], device: str, model: str) -> dict[str, s
         wrong = try_out(new, device)
         for name in new:
             if name not in wrong:
-                mark_of(libraries[name], model).touch()
+                with contextlib.suppress(OSError):
+                    mark_of(libraries[name], model).touch()
     return wrong
+
+
+@contextlib.contextmanager
+def _turn(path: Path) -> Iterator[None]:
+    lock = FileLock(path)
+    try:
+        lock.acquire()
+    except OSError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def mark_of(library: Path, model: str) -> Path:

@@ -69,7 +69,7 @@ def resident_bytes() -> int:
 
 
 def available_bytes(device: torch.device) -> int | None:
-    """Memory that can still be had on the device; None where the system does not say."""
+    """Memory that can still be had on the device, what malloc keeps included; None where the system does not say."""
     if device.type == "cuda":
         reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + reserved

@@ -94,6 +94,17 @@ def test_what_passed_is_tried_once_on_each_model_of_device(tmp_path: Path, monke
     ]
 
 
+def test_where_the_cache_cannot_be_written_to_kernels_are_tried_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial, "try_out", lambda names, device: {"bad": "output is off"})
+    (tmp_path / "file").touch()
+    libraries = {
+        name: tmp_path / "file" / f"{name}-0123.so" for name in ("good", "bad")
+    }  # no folder: nothing is written
+    assert trial.rejected(libraries, "cuda", "NVIDIA H200") == {"bad": "output is off"}
+
+
 def test_rejected_kernels_give_way_to_the_reference_with_a_warning(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
