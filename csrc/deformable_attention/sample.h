@@ -75,9 +75,4 @@ SEGZOO_FORCE_INLINE void fetch(const Real* numbers, long count) {
   for (long i = 0; i < count; i += line) __builtin_prefetch(numbers + i);
 }
 
-template <typename Real>
-SEGZOO_FORCE_INLINE long padded(long head_dim) {
-  return (head_dim + kLanes<Real> - 1) / kLanes<Real> * kLanes<Real>;
-}
-
 }  // namespace

@@ -10,11 +10,6 @@ using segzoo::Problem;
 using segzoo::Tile;
 using segzoo::Tokens;
 
-template <typename Real>
-SEGZOO_FORCE_INLINE long padded(long count) {
-  return (count + kLanes<Real> - 1) / kLanes<Real> * kLanes<Real>;
-}
-
 // One row of one head: `at(place)` is the first channel of the token in that place.
 template <typename Stored>
 struct Row {

@@ -58,6 +58,12 @@ using Mask = typename Types<Real>::Mask;
 template <typename Real>
 constexpr int kLanes = SEGZOO_VECTOR_BYTES / sizeof(Real);
 
+// The next multiple of the lanes.
+template <typename Real>
+SEGZOO_FORCE_INLINE long padded(long count) {
+  return (count + kLanes<Real> - 1) / kLanes<Real> * kLanes<Real>;
+}
+
 template <typename Real>
 SEGZOO_FORCE_INLINE Vector<Real> load(const Real* source) {
   return *reinterpret_cast<const typename Types<Real>::Unaligned*>(source);
