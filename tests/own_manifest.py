@@ -12,6 +12,7 @@ datasets:
   mine:
     splits: {val: {images: images, labels: labels, count: 3}}
     classes: [cat, dog, cow]
+    palette: [[200, 0, 0], [0, 200, 0], [0, 0, 200]]
 protocols:
   small: {mode: whole, scale: [64, 64]}
 models:

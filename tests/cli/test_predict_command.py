@@ -7,30 +7,13 @@ import json
 import numpy as np
 import pytest
 import torch
+from own_manifest import MANIFEST
 from PIL import Image
 from tiny_network import picture
 
 import segzoo
 from segzoo.errors import UsageError
 from segzoo.pictures import find_images, output_stems
-
-MANIFEST = """
-datasets:
-  mine:
-    splits: {val: {images: images, labels: labels}}
-    classes: [cat, dog, cow]
-    palette: [[200, 0, 0], [0, 200, 0], [0, 0, 200]]
-protocols:
-  small: {mode: whole, scale: [64, 64]}
-models:
-  tiny-nat:
-    architecture:
-      backbone: {type: nat, embed_dim: 8, depths: [1, 1, 1, 1], num_heads: [1, 1, 1, 1], kernel_size: 3, mlp_ratio: 1.0}
-      head: {type: upernet, channels: 4, dropout: 0.0}
-    dataset: mine
-    num_classes: 3
-    protocol: small
-"""
 
 
 @pytest.fixture
